@@ -1,0 +1,200 @@
+//! What a thread holds: its stack of entered spans, its outbox, spare records.
+//!
+//! No foreign code runs while the thread's state is borrowed: contexts are attached and detached,
+//! fields formatted and hooks called outside.
+
+use std::cell::{Cell, RefCell};
+use std::sync::{Arc, Weak};
+
+use opentelemetry::trace::{SpanId, TraceFlags, TraceId, TraceState};
+use opentelemetry::{Context, ContextGuard};
+use tracing_core::Metadata;
+
+use super::Capture;
+use super::callsite::{CallsiteInfo, address};
+use crate::pipeline::{Credit, Outbox};
+use crate::span::{RawSpan, SpanRecord};
+
+/// What a child takes from its parent.
+#[derive(Clone, Debug)]
+pub(crate) struct SpanInfo {
+    pub(crate) trace_id: TraceId,
+    pub(crate) span_id: SpanId,
+    pub(crate) flags: TraceFlags,
+    pub(crate) local_root: SpanId,
+    pub(crate) trace_state: Option<Arc<TraceState>>,
+    pub(crate) head_sampled: bool,
+    pub(crate) recording: bool,
+    /// Nothing of this can change any more.
+    pub(crate) frozen: bool,
+}
+
+impl SpanInfo {
+    pub(crate) fn of(record: &SpanRecord) -> Self {
+        Self {
+            trace_id: record.trace_id,
+            span_id: record.span_id,
+            flags: record.flags,
+            local_root: record.local_root,
+            trace_state: record.trace_state.clone(),
+            head_sampled: record.head_sampled,
+            recording: record.recording,
+            frozen: record.frozen,
+        }
+    }
+}
+
+/// A span that is entered on this thread.
+pub(crate) struct Entered {
+    pub(crate) id: u64,
+    pub(crate) info: SpanInfo,
+    /// The thread was unwinding already when it was entered.
+    pub(crate) unwinding: bool,
+    pub(crate) guard: Option<ContextGuard>,
+}
+
+/// The state of this thread for one pipeline.
+pub(crate) struct Local {
+    capture_id: u64,
+    capture: Weak<Capture>,
+    pub(crate) stack: Vec<Entered>,
+    pub(crate) outbox: Arc<Outbox>,
+    pub(crate) credit: Credit,
+    spare: Vec<RawSpan>,
+    /// Direct-mapped by the address of the metadata.
+    callsites: Box<[Option<(usize, &'static CallsiteInfo)>]>,
+}
+
+/// Slots of the callsite cache of a thread; a power of two.
+const CALLSITES: usize = 128;
+/// Spare records that a thread keeps, and takes from the pool at a time.
+const SPARE: usize = 64;
+
+impl Local {
+    fn new(capture: &Arc<Capture>) -> Self {
+        // The stack of contexts is touched first, so that it outlives this value at the end of
+        // the thread: thread-locals are destroyed in the reverse order of their creation.
+        Context::map_current(|_| ());
+        Self {
+            capture_id: capture.id,
+            capture: Arc::downgrade(capture),
+            stack: Vec::new(),
+            outbox: capture.core.handoff.open(),
+            credit: Credit::default(),
+            spare: Vec::new(),
+            callsites: vec![None; CALLSITES].into(),
+        }
+    }
+
+    pub(crate) fn callsite(
+        &mut self,
+        capture: &Capture,
+        metadata: &'static Metadata<'static>,
+    ) -> &'static CallsiteInfo {
+        let key = address(metadata);
+        // Metadata is at least 16 bytes apart.
+        let slot = &mut self.callsites[(key >> 4) % CALLSITES];
+        match slot {
+            Some((known, info)) if *known == key => info,
+            _ => slot.insert((key, capture.callsites.get(metadata))).1,
+        }
+    }
+
+    /// A record for a new span.
+    pub(crate) fn record(&mut self, capture: &Capture) -> RawSpan {
+        if self.spare.is_empty() {
+            capture.core.pool.take(&mut self.spare, SPARE);
+        }
+        self.spare.pop().unwrap_or_default()
+    }
+
+    /// Takes a record back.
+    pub(crate) fn recycle(&mut self, capture: &Capture, record: RawSpan) {
+        if self.spare.len() < SPARE {
+            self.spare.push(record);
+        } else {
+            capture.core.pool.put(std::iter::once(record));
+        }
+    }
+}
+
+impl Drop for Local {
+    fn drop(&mut self) {
+        for entered in self.stack.drain(..) {
+            // The thread is over and its stack of contexts with it.
+            std::mem::forget(entered.guard);
+        }
+        if let Some(capture) = self.capture.upgrade() {
+            capture.core.handoff.close(&self.outbox, &mut self.credit);
+            capture.core.pool.put(self.spare.drain(..));
+        }
+    }
+}
+
+thread_local! {
+    static LOCALS: RefCell<Vec<Local>> = const { RefCell::new(Vec::new()) };
+    static THREAD: Cell<Option<(u64, Option<&'static str>)>> = const { Cell::new(None) };
+}
+
+/// Runs `act` on the thread's state for the pipeline. `None` where there is none any more (the
+/// thread is ending).
+pub(crate) fn with_local<R>(
+    capture: &Arc<Capture>,
+    act: impl FnOnce(&mut Local) -> R,
+) -> Option<R> {
+    LOCALS
+        .try_with(|locals| {
+            let mut locals = locals.try_borrow_mut().ok()?;
+            if let Some(local) = locals.iter_mut().find(|local| local.capture_id == capture.id) {
+                return Some(act(local));
+            }
+            // Pipelines that are gone leave nothing behind.
+            locals.retain(|local| local.capture.strong_count() > 0 || !local.stack.is_empty());
+            locals.push(Local::new(capture));
+            locals.last_mut().map(act)
+        })
+        .ok()
+        .flatten()
+}
+
+/// Number and name of the thread. Names are few; each is kept once for the process, up to a bound.
+pub(crate) fn thread() -> (u64, Option<&'static str>) {
+    THREAD
+        .try_with(|cached| {
+            if let Some(known) = cached.get() {
+                return known;
+            }
+            let current = std::thread::current();
+            let known = (number(current.id()), current.name().and_then(intern));
+            cached.set(Some(known));
+            known
+        })
+        .unwrap_or((0, None))
+}
+
+/// The number in `ThreadId(7)`: the standard library has no other way to it.
+fn number(id: std::thread::ThreadId) -> u64 {
+    let text = format!("{id:?}");
+    text.bytes()
+        .filter(u8::is_ascii_digit)
+        .fold(0, |sum: u64, digit| sum.wrapping_mul(10).wrapping_add(u64::from(digit - b'0')))
+}
+
+fn intern(name: &str) -> Option<&'static str> {
+    use std::collections::BTreeSet;
+    use std::sync::Mutex;
+
+    /// Programs that name each thread differently lose the names above this number.
+    const MOST: usize = 1024;
+    static NAMES: Mutex<BTreeSet<&'static str>> = Mutex::new(BTreeSet::new());
+    let mut names = crate::sync::lock(&NAMES);
+    if let Some(known) = names.get(name) {
+        return Some(known);
+    }
+    if names.len() >= MOST {
+        return None;
+    }
+    let name: &'static str = Box::leak(name.to_owned().into_boxed_str());
+    names.insert(name);
+    Some(name)
+}

@@ -1,0 +1,541 @@
+//! The life of a span: created, entered, recorded to, exited, closed.
+
+use std::sync::Arc;
+
+use opentelemetry::trace::{SpanContext, SpanId, TraceContextExt};
+use opentelemetry::{Context, ContextGuard};
+use tracing_core::span::{Attributes, Record};
+use tracing_core::{Event, Level, Metadata};
+
+use super::active::{ActiveSpan, parent_in, settle};
+use super::callsite::CallsiteInfo;
+use super::local::{Entered, Local, SpanInfo, thread, with_local};
+use super::visit::{FieldVisitor, Touched};
+use super::{Capture, panic};
+use crate::clock;
+use crate::ids;
+use crate::ports::{CompletedSpan, EventVerdict};
+use crate::span::{Attributes as AttributeList, Name, RawSpan, SpanRecord, StatusCode, Text};
+
+/// Where a new span hangs.
+enum Parent {
+    None,
+    Ours(SpanInfo),
+    Foreign(SpanContext),
+}
+
+impl Capture {
+    pub(super) fn local<R>(self: &Arc<Self>, act: impl FnOnce(&mut Local) -> R) -> Option<R> {
+        with_local(self, act)
+    }
+
+    fn info(self: &Arc<Self>, metadata: &'static Metadata<'static>) -> &'static CallsiteInfo {
+        self.local(|local| local.callsite(self, metadata))
+            .unwrap_or_else(|| self.callsites.get(metadata))
+    }
+
+    fn spare(self: &Arc<Self>) -> RawSpan {
+        let mut record = self.local(|local| local.record(self)).unwrap_or_default();
+        record.reset();
+        record
+    }
+
+    fn recycle(self: &Arc<Self>, record: RawSpan) {
+        self.local(|local| local.recycle(self, record));
+    }
+
+    /// A span that was created. `id` is the subscriber's.
+    pub(super) fn new_span(
+        self: &Arc<Self>,
+        id: u64,
+        attrs: &Attributes<'_>,
+        current: impl FnOnce() -> Option<u64>,
+    ) {
+        let metadata = attrs.metadata();
+        let info = self.info(metadata);
+        if !info.enabled || is_suppressed() {
+            return;
+        }
+        let parent = if let Some(parent) = attrs.parent() {
+            self.open(parent.into_u64()).map_or(Parent::None, Parent::Ours)
+        } else if attrs.is_root() {
+            Parent::None
+        } else {
+            self.contextual_parent(current)
+        };
+        let mut record = self.spare();
+        record.metadata = Some(metadata);
+        record.callsite = info.index;
+        record.name = Name::Static(metadata.name());
+        record.timing.start = clock::now();
+        record.timing.last = record.timing.start;
+        (record.thread_id, record.thread_name) = thread();
+        record.born_in_panic = std::thread::panicking();
+        self.place(&mut record, &parent);
+        let recording = record.recording;
+        attrs.record(&mut FieldVisitor::span(&mut record, info, &self.core.limits, recording));
+        self.begin(&mut record);
+        if let Some(stale) = self.table.insert(id, record) {
+            // Only a subscriber that gives an id twice gets here; the earlier span is over.
+            self.close_record(stale);
+        }
+    }
+
+    /// Gives a new span its ids.
+    fn place(&self, record: &mut SpanRecord, parent: &Parent) {
+        record.span_id = ids::new_span_id();
+        match parent {
+            Parent::None => Self::make_root(record, ids::new_trace_id()),
+            Parent::Ours(parent) => self.make_child(record, parent),
+            Parent::Foreign(parent) => self.make_child_of(record, parent),
+        }
+    }
+
+    /// A span of the SDK, which can be seen only when it has ended.
+    pub(crate) fn begin_finished(self: &Arc<Self>, record: &mut SpanRecord) {
+        self.begin(record);
+    }
+
+    fn begin(self: &Arc<Self>, record: &mut SpanRecord) {
+        let recording = record.recording;
+        self.core.started(record, recording);
+        let counted =
+            self.local(|local| crate::pipeline::bump(&local.outbox.counts.started)).is_some();
+        if !counted {
+            self.core
+                .handoff
+                .with_shared(|shared, _| crate::pipeline::bump(&shared.counts.started));
+        }
+    }
+
+    /// The parent of a contextual span: the current OpenTelemetry span where contexts are
+    /// activated, else the current span of the registry.
+    fn contextual_parent(self: &Arc<Self>, current: impl FnOnce() -> Option<u64>) -> Parent {
+        let top =
+            self.local(|local| local.stack.last().map(|top| (top.id, top.info.clone()))).flatten();
+        if !self.activation {
+            let top = top.or_else(|| current().and_then(|id| Some((id, self.open(id)?))));
+            return match top {
+                Some((id, info)) => self.settled(id, info).map_or(Parent::None, Parent::Ours),
+                None => self.foreign_parent(),
+            };
+        }
+        let top_span = top.as_ref().map_or(SpanId::INVALID, |(_, info)| info.span_id);
+        let is_top = context_alive()
+            && Context::map_current(|cx| {
+                cx.span().span_context().span_id() == top_span && top_span != SpanId::INVALID
+            });
+        match top {
+            Some((id, info)) if is_top => self.settled(id, info).map_or(Parent::None, Parent::Ours),
+            _ => self.foreign_parent(),
+        }
+    }
+
+    /// The parent that stands in the current context, when it is not the top of our own stack.
+    fn foreign_parent(self: &Arc<Self>) -> Parent {
+        if !context_alive() {
+            return Parent::None;
+        }
+        let current = Context::map_current(|cx| cx.has_active_span().then(|| cx.clone()));
+        let Some(cx) = current else { return Parent::None };
+        match settle(&cx) {
+            Some((capture, info)) if capture.id == self.id => Parent::Ours(info),
+            _ => parent_in(&cx.span()).map_or(Parent::None, Parent::Foreign),
+        }
+    }
+
+    /// `info`, final: where it is not yet, the span is frozen and the thread's copy renewed.
+    fn settled(self: &Arc<Self>, id: u64, info: SpanInfo) -> Option<SpanInfo> {
+        if info.frozen {
+            return Some(info);
+        }
+        let info = self.open(id)?;
+        self.renew(id, &info);
+        Some(info)
+    }
+
+    /// What a child takes from the open span `id`, which is frozen by that.
+    pub(super) fn open(&self, id: u64) -> Option<SpanInfo> {
+        self.table.with(id, |record| {
+            self.freeze(record);
+            SpanInfo::of(record)
+        })
+    }
+
+    /// Renews the thread's copies of a span.
+    pub(super) fn renew(self: &Arc<Self>, id: u64, info: &SpanInfo) {
+        self.local(|local| {
+            for entered in local.stack.iter_mut().filter(|entered| entered.id == id) {
+                entered.info = info.clone();
+            }
+        });
+    }
+
+    pub(super) fn enter(self: &Arc<Self>, id: u64) {
+        let now = clock::now();
+        let Some(info) = self.table.with(id, |record| {
+            record.enter(now);
+            SpanInfo::of(record)
+        }) else {
+            return;
+        };
+        let guard = self.activate(id, &info);
+        let unwinding = std::thread::panicking();
+        let mut entered = Some(Entered { id, info, unwinding, guard });
+        self.local(|local| local.stack.extend(entered.take()));
+    }
+
+    /// Makes the span's context current, where that is wanted.
+    pub(super) fn activate(&self, id: u64, info: &SpanInfo) -> Option<ContextGuard> {
+        if !self.activation || !context_alive() {
+            return None;
+        }
+        let span = ActiveSpan::new(self, id, info);
+        Some(Context::map_current(|cx| cx.with_span(span)).attach())
+    }
+
+    pub(super) fn exit(self: &Arc<Self>, id: u64) {
+        let entered = self
+            .local(|local| {
+                let position = local.stack.iter().rposition(|entered| entered.id == id)?;
+                Some(local.stack.remove(position))
+            })
+            .flatten();
+        let now = clock::now();
+        let panicked =
+            std::thread::panicking() && entered.as_ref().is_some_and(|entered| !entered.unwinding);
+        self.table.with(id, |record| {
+            record.exit(now);
+            if panicked && !record.born_in_panic {
+                panic::mark(record, now, &self.core.limits);
+            }
+        });
+        // The guard is dropped here, outside the borrow: what a context holds may be foreign.
+        drop(entered);
+    }
+
+    pub(super) fn record(self: &Arc<Self>, id: u64, values: &Record<'_>) {
+        let Some((metadata, recording)) =
+            self.table.with(id, |record| (record.metadata, record.recording))
+        else {
+            return;
+        };
+        let Some(metadata) = metadata else { return };
+        let info = self.info(metadata);
+        let mut scratch = self.spare();
+        let mut visitor = FieldVisitor::span(&mut scratch, info, &self.core.limits, recording);
+        values.record(&mut visitor);
+        let touched = visitor.touched;
+        self.table.with(id, |record| merge(record, &scratch, touched, self.core.limits.attributes));
+        self.recycle(scratch);
+    }
+
+    pub(super) fn follows_from(self: &Arc<Self>, id: u64, follows: u64) {
+        if let Some(info) = self.open(follows) {
+            let context = info.context();
+            self.table.with(id, |record| self.add_link(record, context, Vec::new()));
+        }
+    }
+
+    /// An event. `current` is asked for the registry's current span where this thread's stack
+    /// knows none.
+    pub(super) fn event(
+        self: &Arc<Self>,
+        event: &Event<'_>,
+        current: impl FnOnce() -> Option<u64>,
+    ) {
+        let metadata = event.metadata();
+        let info = self.info(metadata);
+        if !info.enabled && info.claimed_by.is_none() {
+            return;
+        }
+        let is_error = *metadata.level() == Level::ERROR;
+        let id = match event.parent() {
+            Some(parent) => Some(parent.into_u64()),
+            None if event.is_contextual() => {
+                self.local(|local| local.stack.last().map(|top| top.id)).flatten().or_else(current)
+            }
+            None => None,
+        };
+        if let Some(claim) = info.claimed_by {
+            return self.claimed(event, info, claim, id);
+        }
+        let Some(id) = id else { return };
+        let Some(recording) = self.table.with(id, |record| record.recording) else { return };
+        if !recording && !is_error {
+            return;
+        }
+        self.add_event(id, event, info, recording);
+    }
+
+    fn add_event(
+        self: &Arc<Self>,
+        id: u64,
+        event: &Event<'_>,
+        info: &'static CallsiteInfo,
+        recording: bool,
+    ) {
+        let metadata = event.metadata();
+        let mut scratch = self.spare();
+        if recording {
+            let level = metadata.level().as_str();
+            scratch.attributes.push(Text::Static("level"), text(level));
+            if !info.is_log {
+                scratch.attributes.push(Text::Static("target"), text(metadata.target()));
+            }
+        }
+        let mut visitor = FieldVisitor::event(&mut scratch, info, &self.core.limits, recording);
+        event.record(&mut visitor);
+        let (touched, message) = (visitor.touched, visitor.message);
+        if recording && info.is_log {
+            log_origin(event, &mut scratch.attributes);
+        } else if recording {
+            if let Some(file) = metadata.file() {
+                scratch.attributes.push(Text::Static("code.file.path"), text(file));
+            }
+            if let Some(line) = metadata.line() {
+                let line = crate::span::Stored::I64(i64::from(line));
+                scratch.attributes.push(Text::Static("code.line.number"), line);
+            }
+        }
+        let is_error = *metadata.level() == Level::ERROR;
+        let (now, limits) = (clock::now(), &self.core.limits);
+        let name = message.unwrap_or(Text::Static(metadata.name()));
+        self.table.with(id, |record| {
+            if is_error {
+                record.set_error(&scratch.status_message);
+                record.error_type.absorb(&scratch.error_type);
+            }
+            if !record.recording {
+                return;
+            }
+            record.truncated |= scratch.truncated;
+            record.add_event(name, now, &scratch.attributes, limits.events);
+            if touched.exception {
+                for key in ["exception.message", "exception.type", "exception.stacktrace"] {
+                    if let Some(position) = scratch.attributes.position(key) {
+                        let value = &scratch.attributes.slots()[position].value;
+                        let value = record.attributes.copy_value(&scratch.attributes, value);
+                        put(&mut record.attributes, Text::Static(key), value, limits.attributes);
+                    }
+                }
+            }
+        });
+        self.recycle(scratch);
+    }
+
+    /// An event that may be a finished span in truth.
+    fn claimed(
+        self: &Arc<Self>,
+        event: &Event<'_>,
+        info: &'static CallsiteInfo,
+        claim: usize,
+        id: Option<u64>,
+    ) {
+        let Some(spans) = self.callsites.event_spans().get(claim) else { return };
+        let mut scratch = self.spare();
+        let mut visitor = FieldVisitor::event(&mut scratch, info, &self.core.limits, true);
+        event.record(&mut visitor);
+        let (_, thread_name) = thread();
+        let verdict = self.core.guarded(|| spans.span_of(&scratch.attributes, thread_name));
+        self.recycle(scratch);
+        match verdict {
+            Some(EventVerdict::Span(span)) => match id.and_then(|id| Some((id, self.open(id)?))) {
+                Some((id, parent)) => {
+                    self.renew(id, &parent);
+                    self.completed(&parent, span);
+                }
+                None => self.core.count_orphan_event(),
+            },
+            Some(EventVerdict::Event) => {
+                let recording = id.and_then(|id| self.table.with(id, |record| record.recording));
+                if let (Some(id), Some(recording)) = (id, recording) {
+                    self.add_event(id, event, info, recording);
+                }
+            }
+            Some(EventVerdict::Ignore) | None => {}
+        }
+    }
+
+    /// A child of `parent` that is over already.
+    fn completed(self: &Arc<Self>, parent: &SpanInfo, span: CompletedSpan) {
+        let mut record = self.spare();
+        record.metadata = None;
+        record.callsite = u32::MAX;
+        record.set_name(&span.name);
+        record.kind = span.kind;
+        let now = clock::now();
+        let length = u64::try_from(span.duration.as_nanos()).unwrap_or(u64::MAX);
+        record.timing.start = now.saturating_sub(length);
+        record.timing.end = now;
+        record.wall_offset = clock::wall_offset();
+        record.span_id = ids::new_span_id();
+        self.make_child(&mut record, parent);
+        record.set_status(&span.status);
+        for attribute in span.attributes {
+            self.set_attribute(&mut record, attribute);
+        }
+        self.begin(&mut record);
+        self.finish(record);
+    }
+
+    pub(super) fn close(self: &Arc<Self>, id: u64) {
+        if let Some(record) = self.table.remove(id) {
+            self.close_record(record);
+        }
+    }
+
+    fn close_record(self: &Arc<Self>, mut record: RawSpan) {
+        // A span ends when it was left for the last time. Its close comes later where children
+        // or handles outlive it.
+        let left = record.timing.busy > 0 && record.timing.entered == 0;
+        let end = if left { record.timing.last } else { clock::now() };
+        record.timing.end = end.max(record.timing.start);
+        if record.timing.entered > 0 {
+            record.timing.busy += record.timing.end.saturating_sub(record.timing.last);
+        }
+        self.freeze(&mut record);
+        self.finish(record);
+    }
+
+    /// Measures a span that has its end and gives it to the pipeline.
+    pub(crate) fn finish(self: &Arc<Self>, mut record: RawSpan) {
+        let recording = record.recording;
+        if record.status == StatusCode::Error {
+            record.classify_error();
+        }
+        self.core.ending(&mut record, recording);
+        let mut record = Some(record);
+        let core = &self.core;
+        let spare = self.local(|local| {
+            let record = record.take()?;
+            core.finish(&local.outbox, &mut local.credit, record)
+        });
+        let spare = match record.take() {
+            // The thread has no state any more.
+            Some(record) => {
+                core.handoff.with_shared(|shared, credit| core.finish(shared, credit, record))
+            }
+            None => spare.flatten(),
+        };
+        if let Some(record) = spare {
+            self.recycle(record);
+        }
+    }
+
+    /// The current OpenTelemetry context with the current span in it, final.
+    pub(super) fn current_context(self: &Arc<Self>) -> Context {
+        let parent = self.contextual_parent(|| None);
+        let cx = Context::current();
+        match parent {
+            Parent::Ours(info) => {
+                let context = info.context();
+                if *cx.span().span_context() == context {
+                    cx
+                } else {
+                    cx.with_remote_span_context(context)
+                }
+            }
+            Parent::None | Parent::Foreign(_) => cx,
+        }
+    }
+
+    pub(super) fn current_ids(self: &Arc<Self>) -> Option<(opentelemetry::trace::TraceId, SpanId)> {
+        self.local(|local| local.stack.last().map(|top| (top.info.trace_id, top.info.span_id)))
+            .flatten()
+    }
+}
+
+/// Whether the current context says that nothing here shall make spans.
+fn is_suppressed() -> bool {
+    context_alive() && Context::is_current_telemetry_suppressed()
+}
+
+/// Whether the thread still has its stack of contexts: it is created before, and so destroyed
+/// after, a value of our own that can be asked.
+fn context_alive() -> bool {
+    thread_local! {
+        static ALIVE: Alive = Alive::new();
+    }
+    struct Alive;
+    impl Alive {
+        fn new() -> Self {
+            Context::map_current(|_| ());
+            Self
+        }
+    }
+    // A destructor is what makes the value end with the thread.
+    impl Drop for Alive {
+        fn drop(&mut self) {}
+    }
+    ALIVE.try_with(|_| ()).is_ok()
+}
+
+fn text(text: &'static str) -> crate::span::Stored {
+    crate::span::Stored::Text(Text::Static(text))
+}
+
+fn put(list: &mut AttributeList, key: Text, value: crate::span::Stored, limit: usize) {
+    let position = list.position(list.resolve(key));
+    match position {
+        Some(position) => list.replace(position, value),
+        None if list.len() < limit => list.push(key, value),
+        None => list.add_dropped(1),
+    }
+}
+
+/// Takes over what `Span::record` has set.
+fn merge(record: &mut SpanRecord, scratch: &SpanRecord, touched: Touched, limit: usize) {
+    if touched.name {
+        record.set_name(scratch.name());
+    }
+    if touched.kind {
+        record.kind.clone_from(&scratch.kind);
+    }
+    if touched.status {
+        match scratch.status {
+            StatusCode::Unset => {}
+            StatusCode::Ok => {
+                record.status = StatusCode::Ok;
+                record.status_message.clear();
+            }
+            StatusCode::Error => record.set_error(&scratch.status_message),
+        }
+    }
+    record.error_type.absorb(&scratch.error_type);
+    record.truncated |= scratch.truncated;
+    let list = &mut record.attributes;
+    for slot in scratch.attributes.slots() {
+        let value = list.copy_value(&scratch.attributes, &slot.value);
+        let key = list.copy_text(&scratch.attributes, slot.key);
+        put(list, key, value, limit);
+    }
+    list.add_dropped(scratch.attributes.dropped());
+}
+
+/// The place that a record of the `log` crate came from, which its fields tell.
+fn log_origin(event: &Event<'_>, list: &mut AttributeList) {
+    struct Origin<'a>(&'a mut AttributeList);
+    impl tracing_core::field::Visit for Origin<'_> {
+        fn record_debug(&mut self, _: &tracing_core::Field, _: &dyn std::fmt::Debug) {}
+
+        fn record_str(&mut self, field: &tracing_core::Field, value: &str) {
+            let key = match field.name() {
+                "log.target" => "target",
+                "log.module_path" => "code.module.name",
+                "log.file" => "code.file.path",
+                _ => return,
+            };
+            let value = self.0.append(value);
+            self.0.push(Text::Static(key), crate::span::Stored::Text(value));
+        }
+
+        fn record_u64(&mut self, field: &tracing_core::Field, value: u64) {
+            if let ("log.line", Ok(line)) = (field.name(), i64::try_from(value)) {
+                let line = crate::span::Stored::I64(line);
+                self.0.push(Text::Static("code.line.number"), line);
+            }
+        }
+    }
+    event.record(&mut Origin(list));
+}

@@ -1,0 +1,352 @@
+//! The hand-off of finished spans from the application's threads to the worker.
+//!
+//! Each thread has an outbox of its own, so ending a span takes one lock that nobody else wants;
+//! the worker swaps outboxes for empty ones a hundred times a second. Room is reserved from the
+//! shared bound in blocks, so that the shared counters are touched once in many spans:
+//!
+//! `spans waiting + credit held by threads = used_spans <= capacity`, likewise for bytes.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::Duration;
+
+use super::config::{Overflow, Queue};
+use crate::span::RawSpan;
+use crate::sync::lock;
+
+/// Spans for which a thread reserves room at a time, if the queue is large enough.
+const BLOCK_SPANS: usize = 16;
+/// Bytes for which a thread reserves room at a time.
+const BLOCK_BYTES: usize = 32 * 1024;
+/// How long a blocked thread waits before it looks again whether the pipeline still runs.
+const BLOCK_RECHECK: Duration = Duration::from_millis(10);
+
+/// Counters that only one thread writes, summed up by readers.
+#[derive(Debug, Default)]
+pub(crate) struct ThreadCounts {
+    pub(crate) started: AtomicU64,
+    pub(crate) ended: AtomicU64,
+    pub(crate) sampled_out: AtomicU64,
+}
+
+/// Adds to a counter that only the calling thread writes (or, for the shared outbox, under its
+/// lock), without the cost of an atomic read-modify-write.
+pub(crate) fn bump(counter: &AtomicU64) {
+    counter.store(counter.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    spans: Vec<RawSpan>,
+    bytes: usize,
+}
+
+/// The finished spans of one thread.
+#[derive(Debug, Default)]
+pub(crate) struct Outbox {
+    waiting: Mutex<Waiting>,
+    pub(crate) counts: ThreadCounts,
+    /// The thread has ended; the worker removes the outbox once it is empty.
+    closed: AtomicBool,
+}
+
+/// Room that a thread has reserved and not used yet.
+#[derive(Debug, Default)]
+pub(crate) struct Credit {
+    spans: usize,
+    bytes: usize,
+}
+
+#[derive(Debug)]
+pub(crate) struct Handoff {
+    outboxes: Mutex<Vec<Arc<Outbox>>>,
+    /// For threads that have no outbox of their own (any more).
+    shared: Arc<Outbox>,
+    /// Held while a thread uses `shared`, whose counters have several writers.
+    shared_credit: Mutex<Credit>,
+    /// Counts of outboxes that are gone: started, ended, sampled out.
+    retired: Mutex<[u64; 3]>,
+    capacity: Queue,
+    block: usize,
+    used_spans: AtomicUsize,
+    used_bytes: AtomicUsize,
+    room: Condvar,
+    room_lock: Mutex<()>,
+    stopped: AtomicBool,
+}
+
+/// Why a span was not taken; it comes back.
+#[derive(Debug)]
+pub(crate) enum Refused {
+    Full(RawSpan),
+    Stopped(RawSpan),
+}
+
+/// Whether the worker should be woken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wake {
+    No,
+    Yes,
+}
+
+impl Handoff {
+    pub(crate) fn new(capacity: Queue) -> Self {
+        let capacity = Queue { spans: capacity.spans.max(1), ..capacity };
+        Self {
+            outboxes: Mutex::new(Vec::new()),
+            shared: Arc::new(Outbox::default()),
+            shared_credit: Mutex::new(Credit::default()),
+            retired: Mutex::new([0; 3]),
+            block: (capacity.spans / 64).clamp(1, BLOCK_SPANS),
+            capacity,
+            used_spans: AtomicUsize::new(0),
+            used_bytes: AtomicUsize::new(0),
+            room: Condvar::new(),
+            room_lock: Mutex::new(()),
+            stopped: AtomicBool::new(false),
+        }
+    }
+
+    pub(crate) fn capacity(&self) -> Queue {
+        self.capacity
+    }
+
+    /// An outbox for the calling thread.
+    pub(crate) fn open(&self) -> Arc<Outbox> {
+        let outbox = Arc::new(Outbox::default());
+        lock(&self.outboxes).push(outbox.clone());
+        outbox
+    }
+
+    /// The calling thread ends: what it holds stays for the worker.
+    pub(crate) fn close(&self, outbox: &Outbox, credit: &mut Credit) {
+        self.give_back(credit.spans, credit.bytes);
+        *credit = Credit::default();
+        outbox.closed.store(true, Ordering::Release);
+    }
+
+    /// Runs `use_it` on the outbox for threads that have none.
+    pub(crate) fn with_shared<R>(&self, use_it: impl FnOnce(&Outbox, &mut Credit) -> R) -> R {
+        use_it(&self.shared, &mut lock(&self.shared_credit))
+    }
+
+    /// Hands over a span.
+    pub(crate) fn push(
+        &self,
+        outbox: &Outbox,
+        credit: &mut Credit,
+        span: RawSpan,
+    ) -> Result<Wake, Refused> {
+        let bytes = span.approximate_bytes();
+        let mut wake = Wake::No;
+        while credit.spans == 0 || credit.bytes < bytes {
+            if self.stopped.load(Ordering::Acquire) {
+                return Err(Refused::Stopped(span));
+            }
+            match self.reserve(credit, bytes) {
+                Some(reserved) => wake = reserved,
+                None if self.capacity.overflow == Overflow::DropNewest => {
+                    return Err(Refused::Full(span));
+                }
+                // A span that is larger than the whole queue would wait for ever.
+                None if bytes > self.capacity.bytes => return Err(Refused::Full(span)),
+                None => self.wait_for_room(),
+            }
+        }
+        if self.stopped.load(Ordering::Acquire) {
+            return Err(Refused::Stopped(span));
+        }
+        credit.spans -= 1;
+        credit.bytes -= bytes;
+        let mut waiting = lock(&outbox.waiting);
+        waiting.bytes += bytes;
+        waiting.spans.push(span);
+        Ok(wake)
+    }
+
+    /// Reserves room for at least one more span of `bytes`; `None` when there is none.
+    fn reserve(&self, credit: &mut Credit, bytes: usize) -> Option<Wake> {
+        let spans = if credit.spans == 0 { self.block } else { 0 };
+        let more = if credit.bytes < bytes {
+            bytes.max(BLOCK_BYTES.min(self.capacity.bytes / 64))
+        } else {
+            0
+        };
+        let before_spans = self.used_spans.fetch_add(spans, Ordering::Relaxed);
+        let before_bytes = self.used_bytes.fetch_add(more, Ordering::Relaxed);
+        if before_spans + spans > self.capacity.spans || before_bytes + more > self.capacity.bytes {
+            self.give_back(spans, more);
+            return None;
+        }
+        credit.spans += spans;
+        credit.bytes += more;
+        let crossed = |before: usize, added: usize, capacity: usize| {
+            before < capacity / 2 && before + added >= capacity / 2
+        };
+        let wake = crossed(before_spans, spans, self.capacity.spans)
+            || crossed(before_bytes, more, self.capacity.bytes);
+        Some(if wake { Wake::Yes } else { Wake::No })
+    }
+
+    fn give_back(&self, spans: usize, bytes: usize) {
+        self.used_spans.fetch_sub(spans, Ordering::Relaxed);
+        self.used_bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    fn wait_for_room(&self) {
+        let guard = lock(&self.room_lock);
+        drop(self.room.wait_timeout(guard, BLOCK_RECHECK));
+    }
+
+    /// Moves everything that waits to `into` and forgets outboxes of threads that have ended.
+    pub(crate) fn sweep(&self, into: &mut Vec<RawSpan>) {
+        let before = into.len();
+        let mut bytes = 0;
+        let mut take = |outbox: &Outbox| {
+            // Closed is read first: a span that came in before it is seen below.
+            let closed = outbox.closed.load(Ordering::Acquire);
+            let mut waiting = lock(&outbox.waiting);
+            bytes += std::mem::take(&mut waiting.bytes);
+            into.append(&mut waiting.spans);
+            closed
+        };
+        take(&self.shared);
+        let outboxes: Vec<_> = lock(&self.outboxes).clone();
+        let mut gone = Vec::new();
+        for outbox in &outboxes {
+            if take(outbox) {
+                gone.push(Arc::as_ptr(outbox));
+            }
+        }
+        if !gone.is_empty() {
+            self.forget(&gone);
+        }
+        let spans = into.len() - before;
+        if spans > 0 {
+            self.give_back(spans, bytes);
+            if self.capacity.overflow == Overflow::Block {
+                drop(lock(&self.room_lock));
+                self.room.notify_all();
+            }
+        }
+    }
+
+    fn forget(&self, gone: &[*const Outbox]) {
+        // Both locks, so that a reader of the sums sees a count in one place, never in none.
+        let mut outboxes = lock(&self.outboxes);
+        let mut retired = lock(&self.retired);
+        outboxes.retain(|outbox| {
+            let stays = !gone.contains(&Arc::as_ptr(outbox));
+            if !stays {
+                for (sum, count) in retired.iter_mut().zip(outbox.counts.values()) {
+                    *sum += count;
+                }
+            }
+            stays
+        });
+    }
+
+    /// From now on spans come back as [`Refused::Stopped`].
+    pub(crate) fn stop(&self) {
+        self.stopped.store(true, Ordering::Release);
+        drop(lock(&self.room_lock));
+        self.room.notify_all();
+    }
+
+    /// Spans started, ended and sampled out on the application's threads.
+    pub(crate) fn counts(&self) -> [u64; 3] {
+        let outboxes = lock(&self.outboxes);
+        let mut sums = *lock(&self.retired);
+        for outbox in outboxes.iter().chain([&self.shared]) {
+            for (sum, count) in sums.iter_mut().zip(outbox.counts.values()) {
+                *sum += count;
+            }
+        }
+        sums
+    }
+}
+
+impl ThreadCounts {
+    fn values(&self) -> [u64; 3] {
+        // Read against the order in which they are written, so that no span seems to have ended
+        // before it started.
+        let sampled_out = self.sampled_out.load(Ordering::Relaxed);
+        let ended = self.ended.load(Ordering::Relaxed);
+        let started = self.started.load(Ordering::Relaxed);
+        [started, ended, sampled_out]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn queue(spans: usize, overflow: Overflow) -> Queue {
+        Queue { spans, bytes: 1 << 20, overflow }
+    }
+
+    #[test]
+    fn a_full_hand_off_gives_the_span_back_and_takes_more_after_a_sweep() {
+        let handoff = Handoff::new(queue(2, Overflow::DropNewest));
+        let (outbox, mut credit) = (handoff.open(), Credit::default());
+        for _ in 0..2 {
+            assert!(handoff.push(&outbox, &mut credit, RawSpan::default()).is_ok());
+        }
+        let refused = handoff.push(&outbox, &mut credit, RawSpan::default());
+        assert!(matches!(refused, Err(Refused::Full(_))));
+        let mut swept = Vec::new();
+        handoff.sweep(&mut swept);
+        assert_eq!(swept.len(), 2);
+        assert!(handoff.push(&outbox, &mut credit, RawSpan::default()).is_ok());
+    }
+
+    #[test]
+    fn bytes_bound_the_hand_off_as_well_as_spans() {
+        let capacity = Queue { spans: 1000, bytes: 64 * 1024, overflow: Overflow::DropNewest };
+        let handoff = Handoff::new(capacity);
+        let (outbox, mut credit) = (handoff.open(), Credit::default());
+        let big = || {
+            let mut span = RawSpan::default();
+            span.name_text = "x".repeat(30 * 1024);
+            span
+        };
+        let taken = (0..10).filter(|_| handoff.push(&outbox, &mut credit, big()).is_ok()).count();
+        assert_eq!(taken, 2);
+    }
+
+    #[test]
+    fn blocked_threads_lose_nothing() {
+        let handoff = Handoff::new(queue(4, Overflow::Block));
+        let mut swept = Vec::new();
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    let (outbox, mut credit) = (handoff.open(), Credit::default());
+                    for _ in 0..100 {
+                        assert!(handoff.push(&outbox, &mut credit, RawSpan::default()).is_ok());
+                    }
+                    handoff.close(&outbox, &mut credit);
+                });
+            }
+            while swept.len() < 400 {
+                handoff.sweep(&mut swept);
+                std::thread::yield_now();
+            }
+        });
+        assert_eq!(swept.len(), 400);
+        assert_eq!(handoff.used_spans.load(Ordering::Relaxed), 0);
+        assert_eq!(handoff.used_bytes.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn counts_survive_the_thread_that_made_them() {
+        let handoff = Handoff::new(queue(4, Overflow::DropNewest));
+        let (outbox, mut credit) = (handoff.open(), Credit::default());
+        bump(&outbox.counts.started);
+        bump(&outbox.counts.ended);
+        handoff.close(&outbox, &mut credit);
+        handoff.sweep(&mut Vec::new());
+        assert!(lock(&handoff.outboxes).is_empty());
+        assert_eq!(handoff.counts(), [1, 1, 0]);
+    }
+}

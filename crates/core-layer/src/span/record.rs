@@ -1,0 +1,515 @@
+//! What is known of one span.
+
+use std::sync::Arc;
+
+use opentelemetry::trace::{
+    SpanContext, SpanId, SpanKind, Status, TraceFlags, TraceId, TraceState,
+};
+use opentelemetry::{InstrumentationScope, KeyValue};
+use tracing_core::Metadata;
+
+use super::attributes::{AttributeValue, Attributes, Slot, Stored, Text};
+use super::error_type::{ErrorType, OTHER};
+use crate::clock::MonotonicNanos;
+use crate::ports::Measurement;
+
+/// The status code of a span.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum StatusCode {
+    /// Not set.
+    #[default]
+    Unset,
+    /// Set to Ok by the application.
+    Ok,
+    /// An error.
+    Error,
+}
+
+impl StatusCode {
+    /// `unset`, `ok` or `error`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Unset => "unset",
+            Self::Ok => "ok",
+            Self::Error => "error",
+        }
+    }
+}
+
+/// Times of a span on the monotonic clock.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Timing {
+    /// When it was created.
+    pub start: MonotonicNanos,
+    /// When it was closed.
+    pub end: MonotonicNanos,
+    /// Nanoseconds during which it was entered on at least one thread.
+    pub busy: u64,
+    /// The last change between busy and idle.
+    pub(crate) last: MonotonicNanos,
+    /// How many times it is entered now, over all threads.
+    pub(crate) entered: u32,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Name {
+    Static(&'static str),
+    /// The text is in `SpanRecord::name_text`.
+    Owned,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct EventHead {
+    pub(crate) name: Text,
+    pub(crate) time: MonotonicNanos,
+    pub(crate) first: u32,
+    pub(crate) count: u32,
+    pub(crate) dropped: u32,
+}
+
+/// A link from a span to another one.
+#[derive(Clone, Debug)]
+pub struct Link {
+    /// The span that is linked to.
+    pub context: SpanContext,
+    /// Attributes of the link.
+    pub attributes: Vec<KeyValue>,
+    /// Attributes that a limit kept out.
+    pub dropped_attributes: u32,
+}
+
+/// An event of a span.
+#[derive(Clone, Copy, Debug)]
+pub struct EventView<'a> {
+    record: &'a SpanRecord,
+    head: &'a EventHead,
+}
+
+impl<'a> EventView<'a> {
+    /// Its name; for an event of `tracing`, the message.
+    pub fn name(&self) -> &'a str {
+        self.record.event_attributes.resolve(self.head.name)
+    }
+
+    /// When it happened, in nanoseconds since the Unix epoch.
+    pub fn time_unix_nano(&self) -> u64 {
+        self.head.time.wrapping_add(self.record.wall_offset)
+    }
+
+    /// Its attributes.
+    pub fn attributes(&self) -> impl ExactSizeIterator<Item = (&'a str, AttributeValue<'a>)> {
+        let list = &self.record.event_attributes;
+        self.slots().iter().map(|slot| (list.resolve(slot.key), list.value(&slot.value)))
+    }
+
+    /// Attributes that a limit kept out.
+    pub fn dropped_attributes(&self) -> u32 {
+        self.head.dropped
+    }
+
+    fn slots(&self) -> &'a [Slot] {
+        let first = self.head.first as usize;
+        let range = first..first + self.head.count as usize;
+        self.record.event_attributes.slots().get(range).unwrap_or_default()
+    }
+}
+
+/// Everything that is known of one span.
+///
+/// Outside this crate a record is only ever seen through [`MaskedSpan`](super::MaskedSpan),
+/// [`SpanEnd`](crate::SpanEnd) or [`EndingSpan`](crate::EndingSpan).
+#[derive(Debug)]
+pub struct SpanRecord {
+    pub(crate) trace_id: TraceId,
+    pub(crate) span_id: SpanId,
+    pub(crate) parent_span_id: SpanId,
+    pub(crate) parent_is_remote: bool,
+    pub(crate) flags: TraceFlags,
+    /// The topmost span of this trace in this process (its own id, for a local root).
+    pub(crate) local_root: SpanId,
+    pub(crate) head_sampled: bool,
+    /// Ids and head decision are final: children may copy them.
+    pub(crate) frozen: bool,
+    /// Content is kept: the head sampled the trace, or tail rules may keep it.
+    pub(crate) recording: bool,
+    /// It was created while the thread was unwinding: a panic is not its own.
+    pub(crate) born_in_panic: bool,
+    pub(crate) trace_state: Option<Arc<TraceState>>,
+    /// The service that called, as it named itself.
+    pub(crate) caller: Option<Arc<str>>,
+
+    pub(crate) metadata: Option<&'static Metadata<'static>>,
+    /// Dense number of the callsite, for caches; `u32::MAX` for spans without one.
+    pub(crate) callsite: u32,
+    pub(crate) scope: Option<Arc<InstrumentationScope>>,
+    pub(crate) name: Name,
+    pub(crate) name_text: String,
+    pub(crate) kind: SpanKind,
+    pub(crate) status: StatusCode,
+    pub(crate) status_message: String,
+    pub(crate) error_type: ErrorType,
+
+    pub(crate) timing: Timing,
+    /// Wall minus monotonic nanoseconds (wrapping); zero for spans whose times are wall times.
+    pub(crate) wall_offset: u64,
+    pub(crate) thread_id: u64,
+    pub(crate) thread_name: Option<&'static str>,
+
+    pub(crate) attributes: Attributes,
+    pub(crate) events: Vec<EventHead>,
+    pub(crate) event_attributes: Attributes,
+    pub(crate) dropped_events: u32,
+    pub(crate) links: Vec<Link>,
+    pub(crate) dropped_links: u32,
+    pub(crate) truncated: bool,
+    pub(crate) measurements: Vec<Measurement>,
+}
+
+impl Default for SpanRecord {
+    fn default() -> Self {
+        Self {
+            trace_id: TraceId::INVALID,
+            span_id: SpanId::INVALID,
+            parent_span_id: SpanId::INVALID,
+            parent_is_remote: false,
+            flags: TraceFlags::default(),
+            local_root: SpanId::INVALID,
+            head_sampled: false,
+            frozen: false,
+            recording: true,
+            born_in_panic: false,
+            trace_state: None,
+            caller: None,
+            metadata: None,
+            callsite: u32::MAX,
+            scope: None,
+            name: Name::Static(""),
+            name_text: String::new(),
+            kind: SpanKind::Internal,
+            status: StatusCode::Unset,
+            status_message: String::new(),
+            error_type: ErrorType::default(),
+            timing: Timing::default(),
+            wall_offset: 0,
+            thread_id: 0,
+            thread_name: None,
+            attributes: Attributes::default(),
+            events: Vec::new(),
+            event_attributes: Attributes::default(),
+            dropped_events: 0,
+            links: Vec::new(),
+            dropped_links: 0,
+            truncated: false,
+            measurements: Vec::new(),
+        }
+    }
+}
+
+impl SpanRecord {
+    /// The trace.
+    pub fn trace_id(&self) -> TraceId {
+        self.trace_id
+    }
+
+    /// The span.
+    pub fn span_id(&self) -> SpanId {
+        self.span_id
+    }
+
+    /// The parent, if the span has one.
+    pub fn parent_span_id(&self) -> Option<SpanId> {
+        (self.parent_span_id != SpanId::INVALID).then_some(self.parent_span_id)
+    }
+
+    /// Whether the parent is in another process.
+    pub fn parent_is_remote(&self) -> bool {
+        self.parent_is_remote
+    }
+
+    /// The trace flags of the span's own context.
+    pub fn trace_flags(&self) -> TraceFlags {
+        self.flags
+    }
+
+    /// The trace state of the span's own context; `None` is the empty one.
+    pub fn trace_state(&self) -> Option<&TraceState> {
+        self.trace_state.as_deref()
+    }
+
+    /// The topmost span of the trace in this process: the span's own id, for a local root.
+    pub fn local_root_id(&self) -> SpanId {
+        self.local_root
+    }
+
+    /// Whether this is the topmost span of its trace in this process.
+    pub fn is_local_root(&self) -> bool {
+        self.local_root == self.span_id
+    }
+
+    /// What the head sampler decided. A span can be kept against it by a tail rule.
+    pub fn is_head_sampled(&self) -> bool {
+        self.head_sampled
+    }
+
+    /// The name of the service that called, where it gave one.
+    pub fn caller_service(&self) -> Option<&str> {
+        self.caller.as_deref()
+    }
+
+    /// The name.
+    pub fn name(&self) -> &str {
+        match self.name {
+            Name::Static(name) => name,
+            Name::Owned => &self.name_text,
+        }
+    }
+
+    /// The name, if it is the callsite's own.
+    pub fn static_name(&self) -> Option<&'static str> {
+        match self.name {
+            Name::Static(name) => Some(name),
+            Name::Owned => None,
+        }
+    }
+
+    /// A dense number of the callsite, for caches; `None` for spans of the OpenTelemetry API.
+    pub fn callsite(&self) -> Option<u32> {
+        (self.callsite != u32::MAX).then_some(self.callsite)
+    }
+
+    /// The `tracing` metadata of the callsite; `None` for spans of the OpenTelemetry API.
+    pub fn metadata(&self) -> Option<&'static Metadata<'static>> {
+        self.metadata
+    }
+
+    /// The scope of a span of the OpenTelemetry API; `None` for spans of `tracing`.
+    pub fn scope(&self) -> Option<&Arc<InstrumentationScope>> {
+        self.scope.as_ref()
+    }
+
+    /// The kind.
+    pub fn kind(&self) -> &SpanKind {
+        &self.kind
+    }
+
+    /// The status code.
+    pub fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// The description of an error status; empty otherwise.
+    pub fn status_message(&self) -> &str {
+        &self.status_message
+    }
+
+    /// The class of the error, if the status is an error: low in cardinality, never a message.
+    pub fn error_type(&self) -> Option<&str> {
+        (self.status == StatusCode::Error).then(|| self.error_type.get().unwrap_or(OTHER))
+    }
+
+    /// Start, in nanoseconds since the Unix epoch.
+    pub fn start_unix_nano(&self) -> u64 {
+        self.timing.start.wrapping_add(self.wall_offset)
+    }
+
+    /// End, in nanoseconds since the Unix epoch; never before the start.
+    pub fn end_unix_nano(&self) -> u64 {
+        self.start_unix_nano().saturating_add(self.duration_nanos())
+    }
+
+    /// Duration in nanoseconds.
+    pub fn duration_nanos(&self) -> u64 {
+        self.timing.end.saturating_sub(self.timing.start)
+    }
+
+    /// Attributes.
+    pub fn attributes(&self) -> &Attributes {
+        &self.attributes
+    }
+
+    /// Events, in the order in which they happened.
+    pub fn events(&self) -> impl ExactSizeIterator<Item = EventView<'_>> {
+        self.events.iter().map(|head| EventView { record: self, head })
+    }
+
+    /// Events that a limit kept out.
+    pub fn dropped_events(&self) -> u32 {
+        self.dropped_events
+    }
+
+    /// Links.
+    pub fn links(&self) -> &[Link] {
+        &self.links
+    }
+
+    /// Links that a limit kept out.
+    pub fn dropped_links(&self) -> u32 {
+        self.dropped_links
+    }
+
+    /// Approximate size in bytes, for queues that are bounded in bytes.
+    pub fn approximate_bytes(&self) -> usize {
+        size_of::<Self>()
+            + self.name_text.len()
+            + self.status_message.len()
+            + self.attributes.heap_bytes()
+            + self.events.len() * size_of::<EventHead>()
+            + self.event_attributes.heap_bytes()
+            + self.links.len() * size_of::<Link>()
+    }
+
+    /// The span's own context.
+    pub(crate) fn context(&self) -> SpanContext {
+        SpanContext::new(
+            self.trace_id,
+            self.span_id,
+            self.flags,
+            false,
+            self.trace_state.as_deref().cloned().unwrap_or_default(),
+        )
+    }
+
+    pub(crate) fn set_name(&mut self, name: &str) {
+        self.name = Name::Owned;
+        self.name_text.clear();
+        self.name_text.push_str(name);
+    }
+
+    /// Sets the status by the rules of the OpenTelemetry API: Ok is final, an error replaces
+    /// Unset or an earlier error, Unset changes nothing.
+    pub(crate) fn set_status(&mut self, status: &Status) {
+        match status {
+            Status::Unset => {}
+            Status::Ok => {
+                self.status = StatusCode::Ok;
+                self.status_message.clear();
+            }
+            Status::Error { description } => self.set_error(description),
+        }
+    }
+
+    /// Sets an error status. An empty description does not replace one that is there.
+    pub(crate) fn set_error(&mut self, description: &str) {
+        if self.status == StatusCode::Ok {
+            return;
+        }
+        self.status = StatusCode::Error;
+        if !description.is_empty() {
+            self.status_message.clear();
+            self.status_message.push_str(description);
+        }
+    }
+
+    /// Appends an event whose attributes are those of `attributes`.
+    pub(crate) fn add_event(
+        &mut self,
+        name: Text,
+        time: MonotonicNanos,
+        attributes: &Attributes,
+        limit: usize,
+    ) {
+        if self.events.len() >= limit {
+            self.dropped_events = self.dropped_events.saturating_add(1);
+            return;
+        }
+        let own = &mut self.event_attributes;
+        let name = own.copy_text(attributes, name);
+        let first = own.len();
+        for slot in attributes.slots() {
+            own.copy_from(attributes, slot);
+        }
+        let (Ok(first), Ok(count)) = (u32::try_from(first), u32::try_from(attributes.len())) else {
+            return;
+        };
+        let dropped = attributes.dropped();
+        self.events.push(EventHead { name, time, first, count, dropped });
+    }
+
+    pub(crate) fn add_link(&mut self, link: Link, limit: usize) {
+        if self.links.len() >= limit {
+            self.dropped_links = self.dropped_links.saturating_add(1);
+        } else {
+            self.links.push(link);
+        }
+    }
+
+    /// Marks the span entered on one more thread.
+    pub(crate) fn enter(&mut self, now: MonotonicNanos) {
+        if self.timing.entered == 0 {
+            self.timing.last = now;
+        }
+        self.timing.entered = self.timing.entered.saturating_add(1);
+    }
+
+    /// Marks the span exited on one thread.
+    pub(crate) fn exit(&mut self, now: MonotonicNanos) {
+        self.timing.entered = self.timing.entered.saturating_sub(1);
+        if self.timing.entered == 0 {
+            self.timing.busy += now.saturating_sub(self.timing.last);
+            self.timing.last = now;
+        }
+    }
+
+    /// Forgets the content and keeps the memory.
+    pub(crate) fn clear_content(&mut self) {
+        const KEPT_LINKS: usize = 8;
+        const KEPT_EVENTS: usize = 32;
+        const KEPT_TEXT: usize = 1024;
+        self.attributes.clear();
+        self.events.clear();
+        self.events.shrink_to(KEPT_EVENTS);
+        self.event_attributes.clear();
+        self.links.clear();
+        self.links.shrink_to(KEPT_LINKS);
+        self.name_text.shrink_to(KEPT_TEXT);
+        self.status_message.shrink_to(KEPT_TEXT);
+        self.dropped_events = 0;
+        self.dropped_links = 0;
+        self.truncated = false;
+    }
+
+    /// Makes the record ready for another span.
+    pub(crate) fn reset(&mut self) {
+        self.clear_content();
+        self.parent_span_id = SpanId::INVALID;
+        self.parent_is_remote = false;
+        self.flags = TraceFlags::default();
+        self.head_sampled = false;
+        self.frozen = false;
+        self.recording = true;
+        self.born_in_panic = false;
+        self.trace_state = None;
+        self.caller = None;
+        self.scope = None;
+        self.kind = SpanKind::Internal;
+        self.status = StatusCode::Unset;
+        self.status_message.clear();
+        self.error_type.clear();
+        self.timing = Timing::default();
+        self.wall_offset = 0;
+        self.measurements.clear();
+    }
+}
+
+/// A span as it was captured. Only this crate can look inside; it becomes a
+/// [`MaskedSpan`](super::MaskedSpan) before anything else may.
+#[derive(Debug, Default)]
+pub(crate) struct RawSpan(pub(crate) Box<SpanRecord>);
+
+impl std::ops::Deref for RawSpan {
+    type Target = SpanRecord;
+    fn deref(&self) -> &SpanRecord {
+        &self.0
+    }
+}
+
+impl std::ops::DerefMut for RawSpan {
+    fn deref_mut(&mut self) -> &mut SpanRecord {
+        &mut self.0
+    }
+}
+
+/// A static text as a stored value.
+pub(crate) fn static_text(text: &'static str) -> Stored {
+    Stored::Text(Text::Static(text))
+}
