@@ -4,6 +4,7 @@
 //! is usable) and are mapped to wall time by an anchor. Start and end of a span use the same
 //! mapping, so no duration is ever negative, whatever happens to the wall clock. The anchor is
 //! renewed by the worker, so spans follow a corrected wall clock within [`ANCHOR_LIFE`].
+#![allow(clippy::disallowed_methods)]
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};

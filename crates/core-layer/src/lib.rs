@@ -62,5 +62,8 @@ pub use ports::{
     BoxError, CompletedSpan, EndingSpan, EventSpans, EventVerdict, Measurement, SpanEnd, SpanHook,
     SpanObserver, SpanSink, SpanStart, StartingSpan,
 };
-pub use span::{AttributeValue, MaskedBatch, MaskedSpan, SpanLimits, SpanRecord, StatusCode};
+pub use sampling::Sampler;
+pub use span::{
+    AttributeValue, Attributes, MaskedBatch, MaskedSpan, SpanLimits, SpanRecord, StatusCode,
+};
 pub use start::start;

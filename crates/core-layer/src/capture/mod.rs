@@ -25,6 +25,7 @@ mod ext;
 mod panic;
 mod traced;
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -247,6 +248,17 @@ impl Capture {
 /// The context that injection sends: that of the current span, made final.
 pub(crate) fn context_for_injection() -> Context {
     layer::current(|capture| capture.current_context()).unwrap_or_else(Context::current)
+}
+
+/// `cx` with the ids of its span final, where that is an open span of ours: what leaves the
+/// process must not change any more.
+pub(crate) fn settled(cx: &Context) -> Cow<'_, Context> {
+    match settle(cx) {
+        Some((_, info)) if info.context() != *cx.span().span_context() => {
+            Cow::Owned(cx.with_remote_span_context(info.context()))
+        }
+        _ => Cow::Borrowed(cx),
+    }
 }
 
 /// The ids of the current span of the default subscriber's capture, without making them final;

@@ -30,7 +30,12 @@ pub fn install_panic_hook() {
 }
 
 fn remember(info: &PanicHookInfo<'_>) {
-    let message = info.payload_as_str().unwrap_or("a value that is no text");
+    let payload = info.payload();
+    let text = payload
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+    let message = text.unwrap_or("a value that is no text");
     let message = super::visit::cut(message, MAX_MESSAGE);
     // A thread that is ending, or a panic while the message is read, loses only the message.
     MESSAGE

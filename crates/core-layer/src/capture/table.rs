@@ -106,9 +106,8 @@ mod tests {
         let table = SpanTable::new();
         let count = 3 * SLOTS as u64;
         for id in 1..=count {
-            let mut span = RawSpan::default();
-            span.thread_id = id;
-            assert!(table.insert(id, span).is_none());
+            let record = SpanRecord { thread_id: id, ..SpanRecord::default() };
+            assert!(table.insert(id, RawSpan(Box::new(record))).is_none());
         }
         for id in 1..=count {
             assert_eq!(table.with(id, |span| span.thread_id), Some(id));

@@ -306,9 +306,8 @@ mod tests {
         let handoff = Handoff::new(capacity);
         let (outbox, mut credit) = (handoff.open(), Credit::default());
         let big = || {
-            let mut span = RawSpan::default();
-            span.name_text = "x".repeat(30 * 1024);
-            span
+            let name_text = "x".repeat(30 * 1024);
+            RawSpan(Box::new(crate::span::SpanRecord { name_text, ..Default::default() }))
         };
         let taken = (0..10).filter(|_| handoff.push(&outbox, &mut credit, big()).is_ok()).count();
         assert_eq!(taken, 2);

@@ -77,15 +77,13 @@ pub fn inject_context(cx: &Context, headers: &mut HeaderMap) {
 
 /// As [`inject_for`], for a context of the caller's choice.
 pub fn inject_context_for(cx: &Context, destination: &Uri, headers: &mut HeaderMap) {
-    let active = active();
-    let egress = active.egress.decide(destination.host().unwrap_or_default());
-    active.write(cx, egress, headers);
+    active().write_for(cx, destination, headers);
 }
 
 /// Reads the caller's context. It holds no parent where the headers name none or a malformed one:
 /// a span that takes it as its parent then starts a new trace.
 pub fn extract(headers: &HeaderMap) -> Context {
-    active().propagators.extract_with_context(&Context::new(), &HeaderExtractor(headers))
+    active().read(headers)
 }
 
 /// What the free functions of this module go by. Until [`set_active`] is called it is the default:
@@ -117,6 +115,15 @@ impl Active {
     /// The egress policy.
     pub fn egress(&self) -> &EgressPolicy {
         &self.egress
+    }
+
+    fn read(&self, headers: &HeaderMap) -> Context {
+        self.propagators.extract_with_context(&Context::new(), &HeaderExtractor(headers))
+    }
+
+    fn write_for(&self, cx: &Context, destination: &Uri, headers: &mut HeaderMap) {
+        let egress = self.egress.decide(destination.host().unwrap_or_default());
+        self.write(cx, egress, headers);
     }
 
     fn write(&self, cx: &Context, egress: Egress, headers: &mut HeaderMap) {
@@ -190,7 +197,7 @@ mod tests {
     }
 
     fn context() -> Context {
-        extract(&incoming(&[
+        Active::default().read(&incoming(&[
             ("traceparent", PARENT),
             ("tracestate", "a=1"),
             ("tracestate", "sw=edge"),
@@ -232,7 +239,7 @@ mod tests {
             ("/relative", false),
         ] {
             let mut headers = HeaderMap::new();
-            inject_context_for(&context(), &Uri::from_static(uri), &mut headers);
+            shop().write_for(&context(), &Uri::from_static(uri), &mut headers);
             assert_eq!(headers["traceparent"], PARENT);
             assert_eq!(headers.contains_key("baggage"), full, "{uri}");
             assert_eq!(headers.contains_key("tracestate"), full, "{uri}");
@@ -241,7 +248,7 @@ mod tests {
 
     #[test]
     fn a_stale_tracestate_does_not_go_with_a_new_parent() {
-        let cx = extract(&incoming(&[("traceparent", PARENT)]));
+        let cx = Active::default().read(&incoming(&[("traceparent", PARENT)]));
         let mut headers = incoming(&[("tracestate", "stale=1"), ("baggage", "own=1")]);
         Active::default().write(&cx, Egress::Full, &mut headers);
         assert!(!headers.contains_key("tracestate"));
@@ -260,7 +267,7 @@ mod tests {
         let before = malformed_headers();
         let mut headers = incoming(&[("baggage", "k=v")]);
         headers.insert("traceparent", HeaderValue::from_bytes(&[0xff]).unwrap());
-        let cx = extract(&headers);
+        let cx = Active::default().read(&headers);
         assert!(!cx.has_active_span());
         assert!(malformed_headers() > before);
     }

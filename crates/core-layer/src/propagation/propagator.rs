@@ -156,7 +156,7 @@ impl fmt::Debug for Propagator {
 
 impl TextMapPropagator for Propagator {
     fn inject_context(&self, cx: &Context, injector: &mut dyn Injector) {
-        self.write(cx, Egress::Full, None, injector);
+        self.write(&crate::capture::settled(cx), Egress::Full, None, injector);
     }
 
     fn extract_with_context(&self, cx: &Context, extractor: &dyn Extractor) -> Context {
@@ -250,7 +250,7 @@ impl FromIterator<Propagator> for Propagators {
 
 impl TextMapPropagator for Propagators {
     fn inject_context(&self, cx: &Context, injector: &mut dyn Injector) {
-        self.write(cx, Egress::Full, injector);
+        self.write(&crate::capture::settled(cx), Egress::Full, injector);
     }
 
     fn extract_with_context(&self, cx: &Context, extractor: &dyn Extractor) -> Context {

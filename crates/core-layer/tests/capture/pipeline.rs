@@ -1,0 +1,104 @@
+//! Hand-off, flush, shutdown.
+
+use std::time::{Duration, Instant};
+
+use spanweave_core::clock::Deadline;
+use spanweave_core::{DropReason, Overflow, Queue};
+
+use crate::support::{fixture, fixture_with};
+
+#[test]
+fn every_span_of_a_burst_from_many_threads_is_accounted_for() {
+    let queue = Queue { spans: 200, ..Queue::default() };
+    let fixture = fixture_with(|config| config.queue = queue);
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            let dispatch = fixture.dispatch();
+            scope.spawn(move || {
+                tracing::dispatcher::with_default(&dispatch, || {
+                    for _ in 0..5_000 {
+                        drop(tracing::info_span!("burst").entered());
+                    }
+                });
+            });
+        }
+    });
+    let delivered = fixture.finished().len() as u64;
+    let ledger = fixture.pipeline.ledger();
+    let dropped = ledger.dropped().get(DropReason::QueueFull);
+    assert_eq!(ledger.pipeline().ended, 40_000);
+    assert_eq!(delivered + dropped, 40_000);
+    assert_eq!(ledger.pipeline().pending, 0);
+}
+
+#[test]
+fn a_blocking_queue_loses_nothing() {
+    let queue = Queue { spans: 64, overflow: Overflow::Block, ..Queue::default() };
+    let fixture = fixture_with(|config| config.queue = queue);
+    fixture.run(|| {
+        for _ in 0..5_000 {
+            drop(tracing::info_span!("patient").entered());
+        }
+    });
+    assert_eq!(fixture.finished().len(), 5_000);
+}
+
+#[test]
+fn a_span_waits_for_the_worker_no_longer_than_its_batch_may() {
+    let fixture = fixture_with(|config| config.batch.delay = Duration::from_millis(50));
+    fixture.run(|| drop(tracing::info_span!("lonely").entered()));
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while fixture.pipeline.ledger().pipeline().pending > 0 {
+        assert!(Instant::now() < deadline, "never handed to the sink");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn shutdown_is_done_once_and_everybody_gets_its_report() {
+    let fixture = fixture();
+    fixture.run(|| drop(tracing::info_span!("last").entered()));
+    let reports: Vec<_> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..8)
+            .map(|_| {
+                let pipeline = fixture.pipeline.clone();
+                scope.spawn(move || pipeline.shutdown(Deadline::after(Duration::from_secs(5))))
+            })
+            .collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    assert!(reports[0].is_complete(), "{:?}", reports[0]);
+    assert_eq!(reports[0].backends[0].delivered, 1);
+    assert!(reports.iter().all(|report| *report == reports[0]));
+}
+
+#[test]
+fn spans_after_the_shutdown_are_counted() {
+    let fixture = fixture();
+    fixture.pipeline.shutdown(Deadline::after(Duration::from_secs(5)));
+    fixture.run(|| {
+        for _ in 0..3 {
+            drop(tracing::info_span!("late").entered());
+        }
+    });
+    let ledger = fixture.pipeline.ledger();
+    assert_eq!(ledger.dropped().get(DropReason::AfterShutdown), 3);
+    assert_eq!(ledger.pipeline().pending, 0);
+}
+
+#[test]
+fn many_short_lived_threads_leave_nothing_behind() {
+    let fixture = fixture();
+    for _ in 0..300 {
+        let dispatch = fixture.dispatch();
+        std::thread::spawn(move || {
+            tracing::dispatcher::with_default(&dispatch, || {
+                drop(tracing::info_span!("short").entered());
+            });
+        })
+        .join()
+        .unwrap();
+    }
+    assert_eq!(fixture.finished().len(), 300);
+    assert_eq!(fixture.pipeline.ledger().pipeline().started, 300);
+}
