@@ -40,7 +40,7 @@ impl BridgeLayer {
     {
         let core = &self.capture.core;
         let layer: Inner<S> = tracing_opentelemetry::layer()
-            .with_tracer(self.provider.tracer("spanweave"))
+            .with_tracer(self.provider.tracer_with_scope(crate::span::default_scope()))
             .with_context_activation(self.capture.activation)
             .with_location(core.location)
             .with_threads(core.threads)
