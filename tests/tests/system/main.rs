@@ -1,0 +1,10 @@
+//! The whole system: real processes, sockets and backends, and the architecture's own promises.
+
+mod invariants;
+
+mod environment;
+mod independent_collector;
+mod shop_run;
+
+mod faults;
+mod outliving;
