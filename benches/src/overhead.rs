@@ -81,11 +81,8 @@ pub(crate) fn child(arguments: &[String]) -> Result<(), Failure> {
     let peer = Peer::from_name(peer).ok_or("no such peer")?;
     let pace = Pace::from_argument(pace).ok_or("no such pace")?;
     let running = Running::start(peer, sink)?;
-    let request = if peer == Peer::Fastrace {
-        workload::fastrace_request
-    } else {
-        workload::request
-    };
+    let request =
+        if peer == Peer::Fastrace { workload::fastrace_request } else { workload::request };
     let mut outcome = match pace {
         Pace::Paced => paced(request),
         Pace::FlatOut(threads) => flat_out(threads, request),

@@ -164,14 +164,11 @@ impl Running {
     }
 }
 
-fn spanweave(
-    peer: Peer,
-    backends: impl IntoIterator<Item = Backend>,
-) -> Result<Running, Failure> {
+fn spanweave(peer: Peer, backends: impl IntoIterator<Item = Backend>) -> Result<Running, Failure> {
     let queue = Queue { spans: QUEUE, bytes: 1 << 30, overflow: Overflow::Block };
     let mut builder = spanweave::builder().service_name("bench").queue(queue);
     for backend in backends {
-        builder = builder.export_to(backend);
+        builder = builder.export_to(backend.queue_bytes(1 << 30));
     }
     if peer == Peer::SpanweaveInactive {
         builder = builder.context_activation(false);

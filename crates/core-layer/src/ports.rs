@@ -8,6 +8,7 @@
 //! | [`EventSpans`] | database instrumentation | the application's thread |
 
 use std::borrow::Cow;
+use std::cell::Cell;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -50,22 +51,42 @@ pub trait SpanObserver: Send + Sync {
     }
 }
 
-/// A span that has just started, as an observer sees it.
-#[derive(Clone, Copy, Debug)]
+/// A span that has just started, as an observer sees it: unmasked, like [`SpanEnd`].
+#[derive(Debug)]
 pub struct SpanStart<'a> {
-    pub(crate) name: &'a str,
-    pub(crate) kind: &'a SpanKind,
+    record: &'a SpanRecord,
+    flagged: Cell<bool>,
 }
 
-impl SpanStart<'_> {
+impl<'a> SpanStart<'a> {
+    pub(crate) fn new(record: &'a SpanRecord) -> Self {
+        Self { record, flagged: Cell::new(false) }
+    }
+
     /// The name at the start; `otel.name` may still change it.
-    pub fn name(&self) -> &str {
-        self.name
+    pub fn name(&self) -> &'a str {
+        self.record.name()
     }
 
     /// The kind at the start.
-    pub fn kind(&self) -> &SpanKind {
-        self.kind
+    pub fn kind(&self) -> &'a SpanKind {
+        self.record.kind()
+    }
+
+    /// The value of an attribute at the start. A span that is not recorded has only those that
+    /// [`SpanEnd::attribute`] has, too.
+    pub fn attribute(&self, key: &str) -> Option<AttributeValue<'a>> {
+        self.record.attributes().get(key)
+    }
+
+    /// Sets the flag that this observer, and no other, finds in [`SpanEnd::is_flagged`]. Only
+    /// the first eight observers have one.
+    pub fn flag(&self) {
+        self.flagged.set(true);
+    }
+
+    pub(crate) fn is_flagged(&self) -> bool {
+        self.flagged.get()
     }
 }
 
@@ -74,11 +95,21 @@ impl SpanStart<'_> {
 #[derive(Clone, Copy, Debug)]
 pub struct SpanEnd<'a> {
     record: &'a SpanRecord,
+    flagged: bool,
 }
 
 impl<'a> SpanEnd<'a> {
     pub(crate) fn new(record: &'a SpanRecord) -> Self {
-        Self { record }
+        Self { record, flagged: false }
+    }
+
+    pub(crate) fn with_flag(record: &'a SpanRecord, flagged: bool) -> Self {
+        Self { record, flagged }
+    }
+
+    /// Whether the observer has flagged the span when it started ([`SpanStart::flag`]).
+    pub fn is_flagged(&self) -> bool {
+        self.flagged
     }
 
     /// A dense number of the callsite, for caches of handles; `None` for spans of the

@@ -38,6 +38,7 @@ impl Measuring {
         );
         metrics.set_resource(resource);
         if !env.disabled {
+            config.observed_attributes.extend_from_slice(metrics.observed_attributes());
             config.observers.push(observer(&metrics, env.exemplars));
         }
         let server = match address {

@@ -93,7 +93,7 @@ pub(crate) fn settle(cx: &Context) -> Option<(Arc<Capture>, SpanInfo)> {
     let info = capture
         .table
         .with(handle.id, |record| {
-            (record.span_id == handle.span_id).then(|| {
+            (record.head.span_id == handle.span_id).then(|| {
                 capture.freeze(record);
                 SpanInfo::of(record)
             })
@@ -106,7 +106,7 @@ impl ActiveSpan {
     fn change(&self, change: impl FnOnce(&Capture, &mut SpanRecord)) {
         if let Some(capture) = capture(self.handle.capture) {
             capture.table.with(self.handle.id, |record| {
-                if record.span_id == self.handle.span_id {
+                if record.head.span_id == self.handle.span_id {
                     change(&capture, record);
                 }
             });
@@ -145,7 +145,7 @@ impl Span for ActiveSpan {
             if let Some(class) = class {
                 record.error_type.offer(ErrorSource::RecordedType, &class);
             }
-            if record.recording {
+            if record.head.recording {
                 record.add_event(text, time, &list, limits.events);
             }
         });
@@ -161,7 +161,7 @@ impl Span for ActiveSpan {
             return true;
         }
         let mut is_recording = false;
-        self.change(|_, record| is_recording = record.recording);
+        self.change(|_, record| is_recording = record.head.recording);
         is_recording
     }
 

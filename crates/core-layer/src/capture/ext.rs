@@ -217,7 +217,7 @@ impl Told {
         }
         let message = super::visit::cut(&self.message, limits.value_bytes);
         record.set_error(message);
-        if !record.recording {
+        if !record.head.recording {
             return;
         }
         let mut list = Attributes::default();
@@ -270,8 +270,8 @@ impl Capture {
             .local(|local| local.stack.iter().filter(|entered| entered.id == id).count())
             .unwrap_or(0);
         let own = self.table.with(id, |record| {
-            let elsewhere = record.timing.entered as usize > entered_here;
-            (record.span_id, record.frozen || elsewhere)
+            let elsewhere = record.head.timing.entered as usize > entered_here;
+            (record.head.span_id, record.head.frozen || elsewhere)
         });
         let Some((span_id, used)) = own else { return Err(SetParentError::Disabled) };
         if used {
@@ -286,14 +286,14 @@ impl Capture {
         // A parent of ours is frozen by its child, as any parent is.
         let ours = super::active::settle(cx).filter(|(capture, _)| capture.id == self.id);
         let info = self.table.with(id, |record| {
-            if record.frozen {
+            if record.head.frozen {
                 return Err(SetParentError::AlreadyUsed);
             }
             match &ours {
                 Some((_, parent)) => self.make_child(record, parent),
                 None => self.make_child_of(record, cx.span().span_context()),
             }
-            let recording = record.recording;
+            let recording = record.head.recording;
             self.set_recording(record, recording);
             Ok(SpanInfo::of(record))
         });

@@ -32,14 +32,14 @@ pub(crate) struct SpanInfo {
 impl SpanInfo {
     pub(crate) fn of(record: &SpanRecord) -> Self {
         Self {
-            trace_id: record.trace_id,
-            span_id: record.span_id,
-            flags: record.flags,
-            local_root: record.local_root,
-            trace_state: record.trace_state.clone(),
-            head_sampled: record.head_sampled,
-            recording: record.recording,
-            frozen: record.frozen,
+            trace_id: record.head.trace_id,
+            span_id: record.head.span_id,
+            flags: record.head.flags,
+            local_root: record.head.local_root,
+            trace_state: record.head.trace_state.clone(),
+            head_sampled: record.head.head_sampled,
+            recording: record.head.recording,
+            frozen: record.head.frozen,
         }
     }
 }
@@ -67,7 +67,7 @@ pub(crate) struct Local {
 
 /// Slots of the callsite cache of a thread; a power of two.
 const CALLSITES: usize = 128;
-/// Spare records that a thread keeps, and takes from the pool at a time.
+/// Spare records that a thread keeps: the last one used is the next one taken.
 const SPARE: usize = 64;
 
 impl Local {
@@ -100,20 +100,15 @@ impl Local {
         }
     }
 
-    /// A record for a new span.
-    pub(crate) fn record(&mut self, capture: &Capture) -> RawSpan {
-        if self.spare.is_empty() {
-            capture.core.pool.take(&mut self.spare, SPARE);
-        }
+    /// A record for a new span, as it was left.
+    pub(crate) fn record(&mut self) -> RawSpan {
         self.spare.pop().unwrap_or_default()
     }
 
     /// Takes a record back.
-    pub(crate) fn recycle(&mut self, capture: &Capture, record: RawSpan) {
+    pub(crate) fn recycle(&mut self, record: RawSpan) {
         if self.spare.len() < SPARE {
             self.spare.push(record);
-        } else {
-            capture.core.pool.put(std::iter::once(record));
         }
     }
 }
@@ -126,7 +121,6 @@ impl Drop for Local {
         }
         if let Some(capture) = self.capture.upgrade() {
             capture.core.handoff.close(&self.outbox, &mut self.credit);
-            capture.core.pool.put(self.spare.drain(..));
         }
     }
 }

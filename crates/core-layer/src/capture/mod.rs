@@ -124,34 +124,34 @@ impl Capture {
 
     /// Makes ids and head decision of a local root final.
     fn freeze(&self, record: &mut SpanRecord) {
-        if record.frozen {
+        if record.head.frozen {
             return;
         }
-        record.frozen = true;
+        record.head.frozen = true;
         let none = TraceState::NONE;
-        let parent = (record.parent_span_id != SpanId::INVALID).then(|| ParentDecision {
-            sampled: record.flags.is_sampled(),
-            remote: record.parent_is_remote,
-            trace_state: record.trace_state.as_deref().unwrap_or(&none),
+        let parent = (record.head.parent_span_id != SpanId::INVALID).then(|| ParentDecision {
+            sampled: record.head.flags.is_sampled(),
+            remote: record.head.parent_is_remote,
+            trace_state: record.head.trace_state.as_deref().unwrap_or(&none),
         });
         let decision = self.head.decide(&HeadInput {
             now_nanos: clock::now(),
-            trace_id: record.trace_id,
+            trace_id: record.head.trace_id,
             parent,
             name: record.name(),
-            kind: &record.kind,
+            kind: &record.head.kind,
         });
-        record.flags = record.flags.with_sampled(decision.sampled);
-        record.head_sampled = decision.sampled;
+        record.head.flags = record.head.flags.with_sampled(decision.sampled);
+        record.head.head_sampled = decision.sampled;
         if let Some(state) = decision.trace_state {
             let empty = state == TraceState::NONE;
-            record.trace_state = (!empty).then(|| Arc::new(state));
+            record.head.trace_state = (!empty).then(|| Arc::new(state));
         }
         self.set_recording(record, decision.sampled || self.record_all);
     }
 
     fn set_recording(&self, record: &mut SpanRecord, recording: bool) {
-        record.recording = recording;
+        record.head.recording = recording;
         if !recording && !record.attributes.is_empty() {
             let observed: Vec<_> = record
                 .attributes
@@ -170,48 +170,48 @@ impl Capture {
 
     /// Makes `record` a root that can still get a parent.
     fn make_root(record: &mut SpanRecord, trace_id: TraceId) {
-        record.trace_id = trace_id;
-        record.flags = active::NEW_TRACE_FLAGS;
-        record.local_root = record.span_id;
+        record.head.trace_id = trace_id;
+        record.head.flags = active::NEW_TRACE_FLAGS;
+        record.head.local_root = record.head.span_id;
     }
 
     /// Makes `record` a child of a span in this process; that is final.
     fn make_child(&self, record: &mut SpanRecord, parent: &SpanInfo) {
-        record.trace_id = parent.trace_id;
-        record.parent_span_id = parent.span_id;
-        record.flags = parent.flags;
-        record.local_root = parent.local_root;
-        record.trace_state.clone_from(&parent.trace_state);
-        record.head_sampled = parent.head_sampled;
-        record.recording = parent.recording;
-        record.frozen = true;
+        record.head.trace_id = parent.trace_id;
+        record.head.parent_span_id = parent.span_id;
+        record.head.flags = parent.flags;
+        record.head.local_root = parent.local_root;
+        record.head.trace_state.clone_from(&parent.trace_state);
+        record.head.head_sampled = parent.head_sampled;
+        record.head.recording = parent.recording;
+        record.head.frozen = true;
     }
 
     /// Makes `record` a child of a span that is not ours: in another process, or of the SDK.
     fn make_child_of(&self, record: &mut SpanRecord, parent: &SpanContext) {
-        record.trace_id = parent.trace_id();
-        record.parent_span_id = parent.span_id();
-        record.parent_is_remote = parent.is_remote();
-        record.flags = parent.trace_flags();
+        record.head.trace_id = parent.trace_id();
+        record.head.parent_span_id = parent.span_id();
+        record.head.parent_is_remote = parent.is_remote();
+        record.head.flags = parent.trace_flags();
         let (state, caller) = crate::propagation::service_member::split(parent.trace_state());
         let empty = state == TraceState::NONE;
-        record.trace_state = (!empty).then(|| Arc::new(state));
-        record.caller = caller.map(Arc::from);
+        record.head.trace_state = (!empty).then(|| Arc::new(state));
+        record.head.caller = caller.map(Arc::from);
         if parent.is_remote() {
-            record.local_root = record.span_id;
+            record.head.local_root = record.head.span_id;
             return;
         }
         // A span of the SDK has decided already.
         let roots = crate::sync::lock(&self.sdk_roots);
-        record.local_root = roots.get(&parent.span_id()).copied().unwrap_or(parent.span_id());
+        record.head.local_root = roots.get(&parent.span_id()).copied().unwrap_or(parent.span_id());
         drop(roots);
-        record.head_sampled = record.flags.is_sampled();
-        record.recording = record.head_sampled || self.record_all;
-        record.frozen = true;
+        record.head.head_sampled = record.head.flags.is_sampled();
+        record.head.recording = record.head.head_sampled || self.record_all;
+        record.head.frozen = true;
     }
 
     fn set_attribute(&self, record: &mut SpanRecord, attribute: KeyValue) {
-        if record.recording || self.callsites.is_observed(attribute.key.as_str()) {
+        if record.head.recording || self.callsites.is_observed(attribute.key.as_str()) {
             let value = self.bounded(record, attribute.value);
             record.attributes.set(&attribute.key, value, self.core.limits.attributes);
         }
@@ -225,7 +225,7 @@ impl Capture {
         if let opentelemetry::Value::String(text) = &value {
             let kept = visit::cut(text.as_str(), self.core.limits.value_bytes);
             if kept.len() < text.as_str().len() {
-                record.truncated = true;
+                record.head.truncated = true;
                 return kept.to_owned().into();
             }
         }
@@ -237,7 +237,7 @@ impl Capture {
         let dropped = attributes.len().saturating_sub(limit);
         let mut attributes = attributes;
         attributes.truncate(limit);
-        if record.recording {
+        if record.head.recording {
             let dropped_attributes = u32::try_from(dropped).unwrap_or(u32::MAX);
             record
                 .add_link(Link { context, attributes, dropped_attributes }, self.core.limits.links);

@@ -55,7 +55,7 @@ pub(super) fn mark(record: &mut SpanRecord, now: MonotonicNanos, limits: &SpanLi
         .unwrap_or_default();
     record.error_type.offer(ErrorSource::RecordedType, "panic");
     record.set_error(if message.is_empty() { "panicked" } else { &message });
-    if !record.recording {
+    if !record.head.recording {
         return;
     }
     let mut attributes = Attributes::default();

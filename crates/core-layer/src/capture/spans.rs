@@ -35,13 +35,13 @@ impl Capture {
     }
 
     fn spare(self: &Arc<Self>) -> RawSpan {
-        let mut record = self.local(|local| local.record(self)).unwrap_or_default();
+        let mut record = self.local(Local::record).unwrap_or_default();
         record.reset();
         record
     }
 
     fn recycle(self: &Arc<Self>, record: RawSpan) {
-        self.local(|local| local.recycle(self, record));
+        self.local(|local| local.recycle(record));
     }
 
     /// A span that was created. `id` is the subscriber's.
@@ -64,15 +64,15 @@ impl Capture {
             self.contextual_parent(current)
         };
         let mut record = self.spare();
-        record.metadata = Some(metadata);
-        record.callsite = info.index;
-        record.name = Name::Static(metadata.name());
-        record.timing.start = clock::now();
-        record.timing.last = record.timing.start;
-        (record.thread_id, record.thread_name) = thread();
-        record.born_in_panic = std::thread::panicking();
+        record.head.metadata = Some(metadata);
+        record.head.callsite = info.index;
+        record.head.name = Name::Static(metadata.name());
+        record.head.timing.start = clock::now();
+        record.head.timing.last = record.head.timing.start;
+        (record.head.thread_id, record.head.thread_name) = thread();
+        record.head.born_in_panic = std::thread::panicking();
         self.place(&mut record, &parent);
-        let recording = record.recording;
+        let recording = record.head.recording;
         attrs.record(&mut FieldVisitor::span(&mut record, info, &self.core.limits, recording));
         self.begin(&mut record);
         if let Some(stale) = self.table.insert(id, record) {
@@ -83,7 +83,7 @@ impl Capture {
 
     /// Gives a new span its ids.
     fn place(&self, record: &mut SpanRecord, parent: &Parent) {
-        record.span_id = ids::new_span_id();
+        record.head.span_id = ids::new_span_id();
         match parent {
             Parent::None => Self::make_root(record, ids::new_trace_id()),
             Parent::Ours(parent) => self.make_child(record, parent),
@@ -97,7 +97,7 @@ impl Capture {
     }
 
     fn begin(self: &Arc<Self>, record: &mut SpanRecord) {
-        let recording = record.recording;
+        let recording = record.head.recording;
         self.core.started(record, recording);
         let counted =
             self.local(|local| crate::pipeline::bump(&local.outbox.counts.started)).is_some();
@@ -206,7 +206,7 @@ impl Capture {
             std::thread::panicking() && entered.as_ref().is_some_and(|entered| !entered.unwinding);
         self.table.with(id, |record| {
             record.exit(now);
-            if panicked && !record.born_in_panic {
+            if panicked && !record.head.born_in_panic {
                 panic::mark(record, now, &self.core.limits);
             }
         });
@@ -216,7 +216,7 @@ impl Capture {
 
     pub(super) fn record(self: &Arc<Self>, id: u64, values: &Record<'_>) {
         let Some((metadata, recording)) =
-            self.table.with(id, |record| (record.metadata, record.recording))
+            self.table.with(id, |record| (record.head.metadata, record.head.recording))
         else {
             return;
         };
@@ -261,7 +261,7 @@ impl Capture {
             return self.claimed(event, info, claim, id);
         }
         let Some(id) = id else { return };
-        let Some(recording) = self.table.with(id, |record| record.recording) else { return };
+        let Some(recording) = self.table.with(id, |record| record.head.recording) else { return };
         if !recording && !is_error {
             return;
         }
@@ -306,10 +306,10 @@ impl Capture {
                 record.set_error(&scratch.status_message);
                 record.error_type.absorb(&scratch.error_type);
             }
-            if !record.recording {
+            if !record.head.recording {
                 return;
             }
-            record.truncated |= scratch.truncated;
+            record.head.truncated |= scratch.head.truncated;
             record.add_event(name, now, &scratch.attributes, limits.events);
             if touched.exception {
                 for key in ["exception.message", "exception.type", "exception.stacktrace"] {
@@ -348,7 +348,8 @@ impl Capture {
                 None => self.core.count_orphan_event(),
             },
             Some(EventVerdict::Event) => {
-                let recording = id.and_then(|id| self.table.with(id, |record| record.recording));
+                let recording =
+                    id.and_then(|id| self.table.with(id, |record| record.head.recording));
                 if let (Some(id), Some(recording)) = (id, recording) {
                     self.add_event(id, event, info, recording);
                 }
@@ -360,16 +361,16 @@ impl Capture {
     /// A child of `parent` that is over already.
     fn completed(self: &Arc<Self>, parent: &SpanInfo, span: CompletedSpan) {
         let mut record = self.spare();
-        record.metadata = None;
-        record.callsite = u32::MAX;
+        record.head.metadata = None;
+        record.head.callsite = u32::MAX;
         record.set_name(&span.name);
-        record.kind = span.kind;
+        record.head.kind = span.kind;
         let now = clock::now();
         let length = u64::try_from(span.duration.as_nanos()).unwrap_or(u64::MAX);
-        record.timing.start = now.saturating_sub(length);
-        record.timing.end = now;
-        record.wall_offset = clock::wall_offset();
-        record.span_id = ids::new_span_id();
+        record.head.timing.start = now.saturating_sub(length);
+        record.head.timing.end = now;
+        record.head.wall_offset = clock::wall_offset();
+        record.head.span_id = ids::new_span_id();
         self.make_child(&mut record, parent);
         record.set_status(&span.status);
         for attribute in span.attributes {
@@ -388,11 +389,12 @@ impl Capture {
     fn close_record(self: &Arc<Self>, mut record: RawSpan) {
         // A span ends when it was left for the last time. Its close comes later where children
         // or handles outlive it.
-        let left = record.timing.busy > 0 && record.timing.entered == 0;
-        let end = if left { record.timing.last } else { clock::now() };
-        record.timing.end = end.max(record.timing.start);
-        if record.timing.entered > 0 {
-            record.timing.busy += record.timing.end.saturating_sub(record.timing.last);
+        let left = record.head.timing.busy > 0 && record.head.timing.entered == 0;
+        let end = if left { record.head.timing.last } else { clock::now() };
+        record.head.timing.end = end.max(record.head.timing.start);
+        if record.head.timing.entered > 0 {
+            record.head.timing.busy +=
+                record.head.timing.end.saturating_sub(record.head.timing.last);
         }
         self.freeze(&mut record);
         self.finish(record);
@@ -400,26 +402,22 @@ impl Capture {
 
     /// Measures a span that has its end and gives it to the pipeline.
     pub(crate) fn finish(self: &Arc<Self>, mut record: RawSpan) {
-        let recording = record.recording;
-        if record.status == StatusCode::Error {
+        let recording = record.head.recording;
+        if record.head.status == StatusCode::Error {
             record.classify_error();
         }
         self.core.ending(&mut record, recording);
         let mut record = Some(record);
         let core = &self.core;
-        let spare = self.local(|local| {
-            let record = record.take()?;
-            core.finish(&local.outbox, &mut local.credit, record)
-        });
-        let spare = match record.take() {
-            // The thread has no state any more.
-            Some(record) => {
-                core.handoff.with_shared(|shared, credit| core.finish(shared, credit, record))
+        self.local(|local| {
+            if let Some(mut record) = record.take() {
+                core.finish(&local.outbox, &mut local.credit, &mut record);
+                local.recycle(record);
             }
-            None => spare.flatten(),
-        };
-        if let Some(record) = spare {
-            self.recycle(record);
+        });
+        if let Some(mut record) = record {
+            // The thread has no state any more.
+            core.handoff.with_shared(|shared, credit| core.finish(shared, credit, &mut record));
         }
     }
 
@@ -490,20 +488,20 @@ fn merge(record: &mut SpanRecord, scratch: &SpanRecord, touched: Touched, limit:
         record.set_name(scratch.name());
     }
     if touched.kind {
-        record.kind.clone_from(&scratch.kind);
+        record.head.kind.clone_from(&scratch.head.kind);
     }
     if touched.status {
-        match scratch.status {
+        match scratch.head.status {
             StatusCode::Unset => {}
             StatusCode::Ok => {
-                record.status = StatusCode::Ok;
+                record.head.status = StatusCode::Ok;
                 record.status_message.clear();
             }
             StatusCode::Error => record.set_error(&scratch.status_message),
         }
     }
     record.error_type.absorb(&scratch.error_type);
-    record.truncated |= scratch.truncated;
+    record.head.truncated |= scratch.head.truncated;
     let list = &mut record.attributes;
     for slot in scratch.attributes.slots() {
         let value = list.copy_value(&scratch.attributes, &slot.value);

@@ -106,14 +106,15 @@ mod tests {
         let table = SpanTable::new();
         let count = 3 * SLOTS as u64;
         for id in 1..=count {
-            let record = SpanRecord { thread_id: id, ..SpanRecord::default() };
-            assert!(table.insert(id, RawSpan(Box::new(record))).is_none());
+            let mut record = RawSpan::default();
+            record.head.thread_id = id;
+            assert!(table.insert(id, record).is_none());
         }
         for id in 1..=count {
-            assert_eq!(table.with(id, |span| span.thread_id), Some(id));
+            assert_eq!(table.with(id, |span| span.head.thread_id), Some(id));
         }
         for id in (1..=count).rev() {
-            assert_eq!(table.remove(id).map(|span| span.thread_id), Some(id));
+            assert_eq!(table.remove(id).map(|span| span.head.thread_id), Some(id));
             assert!(table.with(id, |_| ()).is_none());
         }
         assert!(table.overflow.iter().all(|map| lock(map).is_empty()));

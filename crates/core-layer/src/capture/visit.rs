@@ -105,7 +105,7 @@ impl<'a> FieldVisitor<'a> {
 
     fn text(&mut self, value: &str) -> Text {
         let cut = cut(value, self.limits.value_bytes);
-        self.record.truncated |= cut.len() < value.len();
+        self.record.head.truncated |= cut.len() < value.len();
         self.record.attributes.append(cut)
     }
 
@@ -114,13 +114,13 @@ impl<'a> FieldVisitor<'a> {
         let (mut is_cut, limit) = (false, self.limits.value_bytes);
         let text =
             self.record.attributes.append_with(|text| is_cut = write_bounded(text, limit, value));
-        self.record.truncated |= is_cut;
+        self.record.head.truncated |= is_cut;
         text
     }
 
     fn format_owned(&mut self, value: &dyn fmt::Debug) -> String {
         let mut text = String::new();
-        self.record.truncated |= write_bounded(&mut text, self.limits.value_bytes, value);
+        self.record.head.truncated |= write_bounded(&mut text, self.limits.value_bytes, value);
         text
     }
 
@@ -161,17 +161,17 @@ impl<'a> FieldVisitor<'a> {
             }
             FieldClass::OtelKind => {
                 if let Some(kind) = kind_of(value) {
-                    self.record.kind = kind;
+                    self.record.head.kind = kind;
                     self.touched.kind = true;
                 }
             }
             FieldClass::OtelStatusCode => {
                 self.touched.status = true;
                 if value.eq_ignore_ascii_case("ok") {
-                    self.record.status = StatusCode::Ok;
+                    self.record.head.status = StatusCode::Ok;
                     self.record.status_message.clear();
                 } else if value.eq_ignore_ascii_case("error") {
-                    self.record.status = StatusCode::Error;
+                    self.record.head.status = StatusCode::Error;
                 } else {
                     self.touched.status = false;
                 }
@@ -287,7 +287,7 @@ impl Visit for FieldVisitor<'_> {
             self.put_text("exception.stacktrace", &trace.join("\n"));
         }
         self.put_text(field.name(), &message);
-        let chain = Stored::Array(Box::new(Array::String(chain)));
+        let chain = self.record.attributes.store_array(Array::String(chain));
         self.put_owned_key(&format!("{}.chain", field.name()), chain);
     }
 }

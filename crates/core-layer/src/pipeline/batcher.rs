@@ -5,6 +5,9 @@ use std::time::Duration;
 use super::config::BatchConfig;
 use crate::clock::MonotonicNanos;
 
+/// The most items for which room is made at once.
+const RESERVED: usize = 4096;
+
 /// Collects items until there are enough of them or the oldest has waited long enough.
 #[derive(Debug)]
 pub(crate) struct Batcher<T> {
@@ -24,7 +27,7 @@ impl<T> Batcher<T> {
     /// Adds an item; the batch, if it is complete now.
     pub(crate) fn push(&mut self, now: MonotonicNanos, item: T) -> Option<Vec<T>> {
         if self.items.is_empty() {
-            self.items.reserve_exact(self.max);
+            self.items.reserve_exact(self.max.min(RESERVED));
         }
         self.items.push(item);
         self.since.get_or_insert(now);

@@ -18,7 +18,7 @@ use crate::ports::{
     EndingSpan, SpanEnd, SpanHook, SpanObserver, SpanSink, SpanStart, StartingSpan,
 };
 use crate::sampling::Sampler;
-use crate::span::{RawSpan, SpanLimits, SpanRecord};
+use crate::span::{SpanLimits, SpanRecord};
 
 /// Records that are kept for reuse: what a busy process has in flight between two sweeps.
 const POOLED_RECORDS: usize = 8 * 1024;
@@ -109,9 +109,12 @@ impl Core {
                 self.guarded(|| hook.on_start(&mut StartingSpan { record, attribute_limit }));
             }
         }
-        let start = SpanStart { name: record.name(), kind: record.kind() };
-        for observer in &self.observers {
+        for (number, observer) in self.observers.iter().enumerate() {
+            let start = SpanStart::new(record);
             self.guarded(|| observer.started(&start));
+            if start.is_flagged() {
+                record.head.observer_flags |= flag_of(number);
+            }
         }
     }
 
@@ -124,44 +127,32 @@ impl Core {
             }
         }
         let mut measurements = std::mem::take(&mut record.measurements);
-        let end = SpanEnd::new(record);
-        for observer in &self.observers {
+        for (number, observer) in self.observers.iter().enumerate() {
+            let end = SpanEnd::with_flag(record, record.head.observer_flags & flag_of(number) != 0);
             let measurement = self.guarded(|| observer.ended(&end));
             measurements.push(measurement.unwrap_or_default());
         }
         record.measurements = measurements;
     }
 
-    /// Takes a span that has ended, measured and all, on the thread that owns `outbox`. A record
-    /// that is not needed any more comes back.
-    pub(crate) fn finish(
-        &self,
-        outbox: &Outbox,
-        credit: &mut Credit,
-        span: RawSpan,
-    ) -> Option<RawSpan> {
+    /// Takes a span that has ended, measured and all, on the thread that owns `outbox`. The record
+    /// can be used again afterwards.
+    pub(crate) fn finish(&self, outbox: &Outbox, credit: &mut Credit, span: &mut SpanRecord) {
         bump(&outbox.counts.ended);
-        let to_worker = span.recording
+        let to_worker = span.head.recording
             || self.log_longer_than.is_some_and(|limit| span.duration_nanos() > limit);
         if !to_worker {
             bump(&outbox.counts.sampled_out);
-            return Some(span);
+            return;
         }
         match self.handoff.push(outbox, credit, span) {
-            Ok(Wake::No) => None,
-            Ok(Wake::Yes) => {
-                self.signal.wake();
-                None
-            }
-            Err(Refused::Full(span)) => {
+            Ok(Wake::No) => {}
+            Ok(Wake::Yes) => self.signal.wake(),
+            Err(Refused::Full) => {
                 self.ledger.dropped().add(DropReason::QueueFull, 1);
                 self.signal.wake();
-                Some(span)
             }
-            Err(Refused::Stopped(span)) => {
-                self.ledger.dropped().add(DropReason::AfterShutdown, 1);
-                Some(span)
-            }
+            Err(Refused::Stopped) => self.ledger.dropped().add(DropReason::AfterShutdown, 1),
         }
     }
 
@@ -189,4 +180,9 @@ impl Core {
             orphan_events: get(&self.totals.orphan_events),
         }
     }
+}
+
+/// The bit of an observer in `observer_flags`; none above the eighth.
+fn flag_of(observer: usize) -> u8 {
+    u32::try_from(observer).ok().and_then(|bit| 1_u8.checked_shl(bit)).unwrap_or_default()
 }

@@ -11,7 +11,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 use super::config::{Overflow, Queue};
-use crate::span::RawSpan;
+use crate::span::{Chunk, SpanRecord};
 use crate::sync::lock;
 
 /// Spans for which a thread reserves room at a time, if the queue is large enough.
@@ -37,7 +37,7 @@ pub(crate) fn bump(counter: &AtomicU64) {
 
 #[derive(Debug, Default)]
 struct Waiting {
-    spans: Vec<RawSpan>,
+    spans: Chunk,
     bytes: usize,
 }
 
@@ -75,11 +75,11 @@ pub(crate) struct Handoff {
     stopped: AtomicBool,
 }
 
-/// Why a span was not taken; it comes back.
-#[derive(Debug)]
+/// Why a span was not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Refused {
-    Full(RawSpan),
-    Stopped(RawSpan),
+    Full,
+    Stopped,
 }
 
 /// Whether the worker should be woken.
@@ -130,31 +130,31 @@ impl Handoff {
         use_it(&self.shared, &mut lock(&self.shared_credit))
     }
 
-    /// Hands over a span.
+    /// Hands over a span: `span` is empty afterwards, and its thread can use it again.
     pub(crate) fn push(
         &self,
         outbox: &Outbox,
         credit: &mut Credit,
-        span: RawSpan,
+        span: &mut SpanRecord,
     ) -> Result<Wake, Refused> {
         let bytes = span.approximate_bytes();
         let mut wake = Wake::No;
         while credit.spans == 0 || credit.bytes < bytes {
             if self.stopped.load(Ordering::Acquire) {
-                return Err(Refused::Stopped(span));
+                return Err(Refused::Stopped);
             }
             match self.reserve(credit, bytes) {
                 Some(reserved) => wake = reserved,
                 None if self.capacity.overflow == Overflow::DropNewest => {
-                    return Err(Refused::Full(span));
+                    return Err(Refused::Full);
                 }
                 // A span that is larger than the whole queue would wait for ever.
-                None if bytes > self.capacity.bytes => return Err(Refused::Full(span)),
+                None if bytes > self.capacity.bytes => return Err(Refused::Full),
                 None => self.wait_for_room(),
             }
         }
         if self.stopped.load(Ordering::Acquire) {
-            return Err(Refused::Stopped(span));
+            return Err(Refused::Stopped);
         }
         credit.spans -= 1;
         credit.bytes -= bytes;
@@ -198,16 +198,20 @@ impl Handoff {
         drop(self.room.wait_timeout(guard, BLOCK_RECHECK));
     }
 
-    /// Moves everything that waits to `into` and forgets outboxes of threads that have ended.
-    pub(crate) fn sweep(&self, into: &mut Vec<RawSpan>) {
-        let before = into.len();
-        let mut bytes = 0;
+    /// Takes everything that waits, chunk by chunk, and forgets outboxes of threads that have
+    /// ended. `spare` holds empty chunks, which take the place of the full ones.
+    pub(crate) fn sweep(&self, spare: &mut Vec<Chunk>, full: &mut Vec<Chunk>) {
+        let (mut bytes, mut spans) = (0, 0);
         let mut take = |outbox: &Outbox| {
             // Closed is read first: a span that came in before it is seen below.
             let closed = outbox.closed.load(Ordering::Acquire);
             let mut waiting = lock(&outbox.waiting);
-            bytes += std::mem::take(&mut waiting.bytes);
-            into.append(&mut waiting.spans);
+            if waiting.spans.len() > 0 {
+                bytes += std::mem::take(&mut waiting.bytes);
+                spans += waiting.spans.len();
+                let empty = spare.pop().unwrap_or_default();
+                full.push(std::mem::replace(&mut waiting.spans, empty));
+            }
             closed
         };
         take(&self.shared);
@@ -221,7 +225,6 @@ impl Handoff {
         if !gone.is_empty() {
             self.forget(&gone);
         }
-        let spans = into.len() - before;
         if spans > 0 {
             self.give_back(spans, bytes);
             if self.capacity.overflow == Overflow::Block {
@@ -285,19 +288,23 @@ mod tests {
         Queue { spans, bytes: 1 << 20, overflow }
     }
 
+    fn swept(handoff: &Handoff) -> usize {
+        let mut full = Vec::new();
+        handoff.sweep(&mut Vec::new(), &mut full);
+        full.iter().map(Chunk::len).sum()
+    }
+
     #[test]
     fn a_full_hand_off_gives_the_span_back_and_takes_more_after_a_sweep() {
         let handoff = Handoff::new(queue(2, Overflow::DropNewest));
         let (outbox, mut credit) = (handoff.open(), Credit::default());
         for _ in 0..2 {
-            assert!(handoff.push(&outbox, &mut credit, RawSpan::default()).is_ok());
+            assert!(handoff.push(&outbox, &mut credit, &mut SpanRecord::default()).is_ok());
         }
-        let refused = handoff.push(&outbox, &mut credit, RawSpan::default());
-        assert!(matches!(refused, Err(Refused::Full(_))));
-        let mut swept = Vec::new();
-        handoff.sweep(&mut swept);
-        assert_eq!(swept.len(), 2);
-        assert!(handoff.push(&outbox, &mut credit, RawSpan::default()).is_ok());
+        let refused = handoff.push(&outbox, &mut credit, &mut SpanRecord::default());
+        assert!(matches!(refused, Err(Refused::Full)));
+        assert_eq!(swept(&handoff), 2);
+        assert!(handoff.push(&outbox, &mut credit, &mut SpanRecord::default()).is_ok());
     }
 
     #[test]
@@ -307,32 +314,35 @@ mod tests {
         let (outbox, mut credit) = (handoff.open(), Credit::default());
         let big = || {
             let name_text = "x".repeat(30 * 1024);
-            RawSpan(Box::new(crate::span::SpanRecord { name_text, ..Default::default() }))
+            SpanRecord { name_text, ..SpanRecord::default() }
         };
-        let taken = (0..10).filter(|_| handoff.push(&outbox, &mut credit, big()).is_ok()).count();
+        let taken =
+            (0..10).filter(|_| handoff.push(&outbox, &mut credit, &mut big()).is_ok()).count();
         assert_eq!(taken, 2);
     }
 
     #[test]
     fn blocked_threads_lose_nothing() {
         let handoff = Handoff::new(queue(4, Overflow::Block));
-        let mut swept = Vec::new();
+        let mut count = 0;
         std::thread::scope(|scope| {
             for _ in 0..4 {
                 scope.spawn(|| {
                     let (outbox, mut credit) = (handoff.open(), Credit::default());
                     for _ in 0..100 {
-                        assert!(handoff.push(&outbox, &mut credit, RawSpan::default()).is_ok());
+                        assert!(
+                            handoff.push(&outbox, &mut credit, &mut SpanRecord::default()).is_ok()
+                        );
                     }
                     handoff.close(&outbox, &mut credit);
                 });
             }
-            while swept.len() < 400 {
-                handoff.sweep(&mut swept);
+            while count < 400 {
+                count += swept(&handoff);
                 std::thread::yield_now();
             }
         });
-        assert_eq!(swept.len(), 400);
+        assert_eq!(count, 400);
         assert_eq!(handoff.used_spans.load(Ordering::Relaxed), 0);
         assert_eq!(handoff.used_bytes.load(Ordering::Relaxed), 0);
     }
@@ -344,7 +354,7 @@ mod tests {
         bump(&outbox.counts.started);
         bump(&outbox.counts.ended);
         handoff.close(&outbox, &mut credit);
-        handoff.sweep(&mut Vec::new());
+        swept(&handoff);
         assert!(lock(&handoff.outboxes).is_empty());
         assert_eq!(handoff.counts(), [1, 1, 0]);
     }

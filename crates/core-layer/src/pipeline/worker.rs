@@ -14,12 +14,17 @@ use super::core::Core;
 use crate::clock::{self, MonotonicNanos};
 use crate::ledger::DropReason;
 use crate::sampling::{Decided, TailBuffer, TailSpan, without_threshold};
-use crate::span::{Extras, MaskedBatch, MaskedSpan, RawSpan, StatusCode};
+use crate::span::{Chunk, Extras, MaskedBatch, MaskedSpan, RawSpan, StatusCode};
 
 /// Between two sweeps while spans come in.
 const BUSY_SWEEP: Duration = Duration::from_millis(10);
 /// Between two sweeps while nothing comes in; nothing waits for the worker longer than 100 ms.
 const IDLE_SWEEP: Duration = Duration::from_millis(50);
+
+/// Empty chunks that are kept for the next sweeps: one for each busy thread.
+const SPARE_CHUNKS: usize = 16;
+/// Records that are taken from the pool at a time: about a batch.
+const RECORDS_AT_A_TIME: usize = 256;
 
 pub(crate) struct Worker {
     core: Arc<Core>,
@@ -30,7 +35,11 @@ pub(crate) struct Worker {
     roots: Vec<MaskedSpan>,
     decided: Decided<MaskedSpan>,
     batcher: Batcher<MaskedSpan>,
-    swept: Vec<RawSpan>,
+    /// Chunks that were swept up, and empty ones to put in their place.
+    full: Vec<Chunk>,
+    spare_chunks: Vec<Chunk>,
+    /// Records to be filled; the rest is in the pool.
+    spare: Vec<RawSpan>,
     anchor_at: MonotonicNanos,
     /// Spans that have to be accounted for by the end of the cycle, less those that were before
     /// it: see [`Worker::count_lost`].
@@ -47,7 +56,9 @@ impl Worker {
             roots: Vec::new(),
             decided: Decided::default(),
             batcher: Batcher::new(batch),
-            swept: Vec::new(),
+            full: Vec::new(),
+            spare_chunks: Vec::new(),
+            spare: Vec::new(),
             anchor_at: clock::now(),
             at_start: 0,
             core,
@@ -115,23 +126,37 @@ impl Worker {
 
     /// Takes what has ended; whether anything had.
     fn sweep(&mut self, now: MonotonicNanos) -> bool {
-        let mut swept = std::mem::take(&mut self.swept);
-        self.core.handoff.sweep(&mut swept);
-        self.at_start = self.settled() + swept.len() as u64;
-        let busy = !swept.is_empty();
+        let mut full = std::mem::take(&mut self.full);
+        self.core.handoff.sweep(&mut self.spare_chunks, &mut full);
+        let count: usize = full.iter().map(Chunk::len).sum();
+        self.at_start = self.settled() + count as u64;
         let mut roots = std::mem::take(&mut self.roots);
-        for raw in swept.drain(..) {
-            self.take(now, raw);
+        let (core, mut spare) = (self.core.clone(), std::mem::take(&mut self.spare));
+        for mut chunk in full.drain(..) {
+            let record = || {
+                if spare.is_empty() {
+                    core.pool.take(&mut spare, RECORDS_AT_A_TIME);
+                }
+                let mut record = spare.pop().unwrap_or_default();
+                record.reset();
+                record
+            };
+            chunk.drain(record, |raw| self.take(now, raw));
+            if self.spare_chunks.len() < SPARE_CHUNKS {
+                chunk.shrink();
+                self.spare_chunks.push(chunk);
+            }
         }
         for root in roots.drain(..) {
             self.decide(now, root);
         }
-        self.swept = swept;
-        busy
+        self.spare = spare;
+        self.full = full;
+        count > 0
     }
 
     fn take(&mut self, now: MonotonicNanos, raw: RawSpan) {
-        let is_recording = raw.recording;
+        let is_recording = raw.head.recording;
         let span = MaskedSpan::new(raw, &self.core.masker, self.extras);
         if self.core.log_longer_than.is_some_and(|limit| span.duration_nanos() > limit) {
             self.log_slow(&span);
@@ -246,8 +271,8 @@ impl Worker {
 /// A span that is kept against the head's decision has no known probability.
 fn erase_threshold(span: &mut MaskedSpan) {
     let record = span.record_mut();
-    if let Some(state) = record.trace_state.take() {
-        record.trace_state = match without_threshold(&state) {
+    if let Some(state) = record.head.trace_state.take() {
+        record.head.trace_state = match without_threshold(&state) {
             Some(changed) => Some(Arc::new(changed)),
             None => Some(state),
         };
@@ -256,27 +281,27 @@ fn erase_threshold(span: &mut MaskedSpan) {
 
 impl TailSpan for MaskedSpan {
     fn trace_id(&self) -> TraceId {
-        self.trace_id
+        self.head.trace_id
     }
 
     fn local_root(&self) -> SpanId {
-        self.local_root
+        self.head.local_root
     }
 
     fn is_local_root(&self) -> bool {
-        self.local_root == self.span_id
+        self.head.local_root == self.head.span_id
     }
 
     fn head_sampled(&self) -> bool {
-        self.head_sampled
+        self.head.head_sampled
     }
 
     fn is_error(&self) -> bool {
-        self.status == StatusCode::Error
+        self.head.status == StatusCode::Error
     }
 
     fn duration_nanos(&self) -> u64 {
-        self.timing.end.saturating_sub(self.timing.start)
+        self.head.timing.end.saturating_sub(self.head.timing.start)
     }
 
     fn name(&self) -> &str {

@@ -154,17 +154,17 @@ impl Capture {
         let mut record = RawSpan::default();
         let root = root.unwrap_or(data.span_context.span_id());
         record.fill_from_sdk(data, root);
-        record.frozen = true;
-        let (state, caller) = match record.trace_state.as_deref() {
+        record.head.frozen = true;
+        let (state, caller) = match record.head.trace_state.as_deref() {
             Some(state) => crate::propagation::service_member::split(state),
             None => (TraceState::NONE, None),
         };
-        record.trace_state = (state != TraceState::NONE).then(|| Arc::new(state));
-        record.caller = caller.map(Arc::from);
-        record.recording = record.head_sampled || self.records_all();
-        if record.timing.start == 0 {
-            record.timing.start = clock::unix_nanos();
-            record.timing.end = record.timing.end.max(record.timing.start);
+        record.head.trace_state = (state != TraceState::NONE).then(|| Arc::new(state));
+        record.head.caller = caller.map(Arc::from);
+        record.head.recording = record.head.head_sampled || self.records_all();
+        if record.head.timing.start == 0 {
+            record.head.timing.start = clock::unix_nanos();
+            record.head.timing.end = record.head.timing.end.max(record.head.timing.start);
         }
         self.begin_finished(&mut record);
         self.finish(record);

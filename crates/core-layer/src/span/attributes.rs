@@ -32,6 +32,15 @@ pub(crate) struct Slot {
     pub(crate) value: Stored,
 }
 
+/// How much a list holds.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Extent {
+    pub(crate) slots: usize,
+    pub(crate) text: usize,
+    dropped: u32,
+    array_bytes: u32,
+}
+
 /// The value of an attribute, borrowed from its span.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum AttributeValue<'a> {
@@ -94,6 +103,8 @@ pub struct Attributes {
     slots: Vec<Slot>,
     text: String,
     dropped: u32,
+    /// Bytes of list values that were stored.
+    array_bytes: u32,
 }
 
 impl Attributes {
@@ -188,9 +199,15 @@ impl Attributes {
             Value::I64(value) => Stored::I64(value),
             Value::F64(value) => Stored::F64(value),
             Value::String(text) => Stored::Text(self.append(text.as_str())),
-            Value::Array(array) => Stored::Array(Box::new(array)),
+            Value::Array(array) => self.store_array(array),
             other => Stored::Text(self.append(&other.as_str())),
         }
+    }
+
+    pub(crate) fn store_array(&mut self, array: Array) -> Stored {
+        let bytes = u32::try_from(array_bytes(&array)).unwrap_or(u32::MAX);
+        self.array_bytes = self.array_bytes.saturating_add(bytes);
+        Stored::Array(Box::new(array))
     }
 
     /// Copies a slot of another list to the end of this one.
@@ -203,6 +220,7 @@ impl Attributes {
     pub(crate) fn copy_value(&mut self, other: &Self, value: &Stored) -> Stored {
         match value {
             Stored::Text(text) => Stored::Text(self.copy_text(other, *text)),
+            Stored::Array(array) => self.store_array(array.as_ref().clone()),
             value => value.clone(),
         }
     }
@@ -250,15 +268,36 @@ impl Attributes {
 
     /// Approximate size on the heap, in bytes.
     pub(crate) fn heap_bytes(&self) -> usize {
-        let arrays: usize = self
-            .slots
-            .iter()
-            .map(|slot| match &slot.value {
-                Stored::Array(array) => array_bytes(array),
-                _ => 0,
-            })
-            .sum();
-        self.slots.len() * size_of::<Slot>() + self.text.len() + arrays
+        self.slots.len() * size_of::<Slot>() + self.text.len() + self.array_bytes as usize
+    }
+
+    /// Moves the content to the end of `slots` and `text`.
+    pub(crate) fn move_to(&mut self, slots: &mut Vec<Slot>, text: &mut String) -> Extent {
+        let extent = Extent {
+            slots: self.slots.len(),
+            text: self.text.len(),
+            dropped: self.dropped,
+            array_bytes: self.array_bytes,
+        };
+        slots.append(&mut self.slots);
+        text.push_str(&self.text);
+        self.text.clear();
+        self.dropped = 0;
+        self.array_bytes = 0;
+        extent
+    }
+
+    /// Takes over content that was moved away; the list is empty before.
+    pub(crate) fn move_from(
+        &mut self,
+        extent: Extent,
+        slots: impl Iterator<Item = Slot>,
+        text: &str,
+    ) {
+        self.slots.extend(slots.take(extent.slots));
+        self.text.push_str(text);
+        self.dropped = extent.dropped;
+        self.array_bytes = extent.array_bytes;
     }
 
     /// Empties the list and keeps its memory, up to a limit that one huge span cannot pin.
@@ -270,6 +309,7 @@ impl Attributes {
         self.text.clear();
         self.text.shrink_to(KEPT_TEXT);
         self.dropped = 0;
+        self.array_bytes = 0;
     }
 }
 

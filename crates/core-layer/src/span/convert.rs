@@ -29,24 +29,24 @@ impl RawSpan {
     pub(crate) fn fill_from_sdk(&mut self, data: SpanData, local_root: SpanId) {
         let record: &mut SpanRecord = self;
         record.reset();
-        record.metadata = None;
-        record.callsite = u32::MAX;
-        record.trace_id = data.span_context.trace_id();
-        record.span_id = data.span_context.span_id();
-        record.parent_span_id = data.parent_span_id;
-        record.parent_is_remote = data.parent_span_is_remote;
-        record.flags = data.span_context.trace_flags();
-        record.head_sampled = record.flags.is_sampled();
-        record.local_root = local_root;
+        record.head.metadata = None;
+        record.head.callsite = u32::MAX;
+        record.head.trace_id = data.span_context.trace_id();
+        record.head.span_id = data.span_context.span_id();
+        record.head.parent_span_id = data.parent_span_id;
+        record.head.parent_is_remote = data.parent_span_is_remote;
+        record.head.flags = data.span_context.trace_flags();
+        record.head.head_sampled = record.head.flags.is_sampled();
+        record.head.local_root = local_root;
         let state = data.span_context.trace_state();
-        record.trace_state = (*state != TraceState::NONE).then(|| Arc::new(state.clone()));
+        record.head.trace_state = (*state != TraceState::NONE).then(|| Arc::new(state.clone()));
         record.set_name(&data.name);
-        record.kind = data.span_kind;
-        record.timing.start = unix_nanos(data.start_time);
-        record.timing.end = unix_nanos(data.end_time).max(record.timing.start);
+        record.head.kind = data.span_kind;
+        record.head.timing.start = unix_nanos(data.start_time);
+        record.head.timing.end = unix_nanos(data.end_time).max(record.head.timing.start);
         match &data.status {
             Status::Unset => {}
-            Status::Ok => record.status = StatusCode::Ok,
+            Status::Ok => record.head.status = StatusCode::Ok,
             Status::Error { description } => record.set_error(description),
         }
         fill(&mut record.attributes, data.attributes);
@@ -54,14 +54,14 @@ impl RawSpan {
         for event in data.events.events {
             fill_event(record, event);
         }
-        record.dropped_events = data.events.dropped_count;
+        record.head.dropped_events = data.events.dropped_count;
         record.links.extend(data.links.links.into_iter().map(|link| Link {
             context: link.span_context,
             attributes: link.attributes,
             dropped_attributes: link.dropped_attributes_count,
         }));
-        record.dropped_links = data.links.dropped_count;
-        record.scope = Some(Arc::new(data.instrumentation_scope));
+        record.head.dropped_links = data.links.dropped_count;
+        record.head.scope = Some(Arc::new(data.instrumentation_scope));
         record.classify_error();
     }
 }
@@ -140,15 +140,15 @@ impl SpanRecord {
             .collect();
         let mut span_events = SpanEvents::default();
         span_events.events = events;
-        span_events.dropped_count = self.dropped_events;
+        span_events.dropped_count = self.head.dropped_events;
         let mut span_links = SpanLinks::default();
         span_links.links = links;
-        span_links.dropped_count = self.dropped_links;
+        span_links.dropped_count = self.head.dropped_links;
         SpanData {
             span_context: self.context(),
-            parent_span_id: self.parent_span_id,
-            parent_span_is_remote: self.parent_is_remote,
-            span_kind: self.kind.clone(),
+            parent_span_id: self.head.parent_span_id,
+            parent_span_is_remote: self.head.parent_is_remote,
+            span_kind: self.head.kind.clone(),
             name: match self.static_name() {
                 Some(name) => name.into(),
                 None => self.name().to_owned().into(),
@@ -159,12 +159,17 @@ impl SpanRecord {
             dropped_attributes_count: self.attributes.dropped(),
             events: span_events,
             links: span_links,
-            status: match self.status {
+            status: match self.head.status {
                 StatusCode::Unset => Status::Unset,
                 StatusCode::Ok => Status::Ok,
                 StatusCode::Error => Status::error(self.status_message.clone()),
             },
-            instrumentation_scope: self.scope.as_deref().cloned().unwrap_or_else(default_scope),
+            instrumentation_scope: self
+                .head
+                .scope
+                .as_deref()
+                .cloned()
+                .unwrap_or_else(default_scope),
         }
     }
 }

@@ -80,6 +80,24 @@ impl ErrorType {
         (self.source != Source::None).then_some(self.text.as_str())
     }
 
+    /// Appends the class to `text`; where it came from.
+    pub(crate) fn move_to(&mut self, text: &mut String) -> Source {
+        text.push_str(&self.text);
+        self.text.clear();
+        std::mem::replace(&mut self.source, Source::None)
+    }
+
+    /// Takes over a class that was moved away.
+    pub(crate) fn move_from(&mut self, source: Source, text: &str) {
+        self.source = source;
+        self.text.clear();
+        self.text.push_str(text);
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.text.len()
+    }
+
     pub(crate) fn clear(&mut self) {
         self.source = Source::None;
         self.text.clear();

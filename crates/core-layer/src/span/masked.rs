@@ -35,11 +35,11 @@ impl MaskedSpan {
         let mut record = raw.0;
         record.attributes.keep_last_of_each_key();
         mask(&mut record, masker);
-        if let Some(metadata) = record.metadata {
-            record.wall_offset = extras.wall_offset;
+        if let Some(metadata) = record.head.metadata {
+            record.head.wall_offset = extras.wall_offset;
             complete(&mut record, metadata, extras);
         }
-        if record.truncated {
+        if record.head.truncated {
             record.attributes.push(Text::Static("spanweave.truncated"), Stored::Bool(true));
         }
         if record.attributes.position("error.type").is_none()
@@ -72,7 +72,9 @@ fn mask(record: &mut SpanRecord, masker: &Masker) {
     for list in [&mut record.attributes, &mut record.event_attributes] {
         for position in 0..list.len() {
             let key = list.slots()[position].key;
-            if masker.is_sensitive_key(list.resolve(key)) {
+            // Static keys are those of callsites, which have been judged there once for all, and
+            // our own.
+            if matches!(key, Text::Range { .. }) && masker.is_sensitive_key(list.resolve(key)) {
                 list.replace(position, static_text(crate::masking::MASK));
             }
         }
@@ -91,8 +93,8 @@ fn complete(
     metadata: &'static tracing_core::Metadata<'static>,
     extras: Extras,
 ) {
-    let (busy, duration) = (record.timing.busy, record.duration_nanos());
-    let (thread_id, thread_name) = (record.thread_id, record.thread_name);
+    let (busy, duration) = (record.head.timing.busy, record.duration_nanos());
+    let (thread_id, thread_name) = (record.head.thread_id, record.head.thread_name);
     let list = &mut record.attributes;
     let mut add = |key: &'static str, value: Stored| {
         if list.position(key).is_none() {

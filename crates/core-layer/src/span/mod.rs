@@ -6,6 +6,8 @@ mod error_type;
 mod limits;
 mod record;
 
+mod chunk;
+
 mod convert;
 mod masked;
 
@@ -16,6 +18,7 @@ pub use masked::{MaskedBatch, MaskedSpan};
 pub use record::{EventView, Link, SpanRecord, StatusCode, Timing};
 
 pub(crate) use attributes::{Stored, Text};
+pub(crate) use chunk::Chunk;
 pub(crate) use error_type::{Source as ErrorSource, class_of_error, type_of_error};
 pub(crate) use masked::Extras;
 pub(crate) use record::{Name, RawSpan};

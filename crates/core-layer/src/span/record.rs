@@ -93,7 +93,7 @@ impl<'a> EventView<'a> {
 
     /// When it happened, in nanoseconds since the Unix epoch.
     pub fn time_unix_nano(&self) -> u64 {
-        self.head.time.wrapping_add(self.record.wall_offset)
+        self.head.time.wrapping_add(self.record.head.wall_offset)
     }
 
     /// Its attributes.
@@ -114,19 +114,16 @@ impl<'a> EventView<'a> {
     }
 }
 
-/// Everything that is known of one span.
-///
-/// Outside this crate a record is only ever seen through [`MaskedSpan`](super::MaskedSpan),
-/// [`SpanEnd`](crate::SpanEnd) or [`EndingSpan`](crate::EndingSpan).
-#[derive(Debug)]
-pub struct SpanRecord {
+/// The part of a record that has a fixed size.
+#[derive(Clone, Debug)]
+pub(crate) struct Head {
     pub(crate) trace_id: TraceId,
     pub(crate) span_id: SpanId,
     pub(crate) parent_span_id: SpanId,
-    pub(crate) parent_is_remote: bool,
-    pub(crate) flags: TraceFlags,
     /// The topmost span of this trace in this process (its own id, for a local root).
     pub(crate) local_root: SpanId,
+    pub(crate) parent_is_remote: bool,
+    pub(crate) flags: TraceFlags,
     pub(crate) head_sampled: bool,
     /// Ids and head decision are final: children may copy them.
     pub(crate) frozen: bool,
@@ -134,131 +131,133 @@ pub struct SpanRecord {
     pub(crate) recording: bool,
     /// It was created while the thread was unwinding: a panic is not its own.
     pub(crate) born_in_panic: bool,
-    pub(crate) trace_state: Option<Arc<TraceState>>,
-    /// The service that called, as it named itself.
-    pub(crate) caller: Option<Arc<str>>,
-
-    pub(crate) metadata: Option<&'static Metadata<'static>>,
-    /// Dense number of the callsite, for caches; `u32::MAX` for spans without one.
-    pub(crate) callsite: u32,
-    pub(crate) scope: Option<Arc<InstrumentationScope>>,
-    pub(crate) name: Name,
-    pub(crate) name_text: String,
+    /// A value was cut to the limit.
+    pub(crate) truncated: bool,
+    /// A bit for each of the first eight observers: what it wants to know again at the end.
+    pub(crate) observer_flags: u8,
     pub(crate) kind: SpanKind,
     pub(crate) status: StatusCode,
-    pub(crate) status_message: String,
-    pub(crate) error_type: ErrorType,
-
+    pub(crate) dropped_events: u32,
+    pub(crate) dropped_links: u32,
+    /// Dense number of the callsite, for caches; `u32::MAX` for spans without one.
+    pub(crate) callsite: u32,
+    pub(crate) name: Name,
+    pub(crate) metadata: Option<&'static Metadata<'static>>,
     pub(crate) timing: Timing,
     /// Wall minus monotonic nanoseconds (wrapping); zero for spans whose times are wall times.
     pub(crate) wall_offset: u64,
     pub(crate) thread_id: u64,
     pub(crate) thread_name: Option<&'static str>,
-
-    pub(crate) attributes: Attributes,
-    pub(crate) events: Vec<EventHead>,
-    pub(crate) event_attributes: Attributes,
-    pub(crate) dropped_events: u32,
-    pub(crate) links: Vec<Link>,
-    pub(crate) dropped_links: u32,
-    pub(crate) truncated: bool,
-    pub(crate) measurements: Vec<Measurement>,
+    pub(crate) trace_state: Option<Arc<TraceState>>,
+    /// The service that called, as it named itself.
+    pub(crate) caller: Option<Arc<str>>,
+    pub(crate) scope: Option<Arc<InstrumentationScope>>,
 }
 
-impl Default for SpanRecord {
+impl Default for Head {
     fn default() -> Self {
         Self {
             trace_id: TraceId::INVALID,
             span_id: SpanId::INVALID,
             parent_span_id: SpanId::INVALID,
+            local_root: SpanId::INVALID,
             parent_is_remote: false,
             flags: TraceFlags::default(),
-            local_root: SpanId::INVALID,
             head_sampled: false,
             frozen: false,
             recording: true,
             born_in_panic: false,
-            trace_state: None,
-            caller: None,
-            metadata: None,
-            callsite: u32::MAX,
-            scope: None,
-            name: Name::Static(""),
-            name_text: String::new(),
+            truncated: false,
+            observer_flags: 0,
             kind: SpanKind::Internal,
             status: StatusCode::Unset,
-            status_message: String::new(),
-            error_type: ErrorType::default(),
+            dropped_events: 0,
+            dropped_links: 0,
+            callsite: u32::MAX,
+            name: Name::Static(""),
+            metadata: None,
             timing: Timing::default(),
             wall_offset: 0,
             thread_id: 0,
             thread_name: None,
-            attributes: Attributes::default(),
-            events: Vec::new(),
-            event_attributes: Attributes::default(),
-            dropped_events: 0,
-            links: Vec::new(),
-            dropped_links: 0,
-            truncated: false,
-            measurements: Vec::new(),
+            trace_state: None,
+            caller: None,
+            scope: None,
         }
     }
+}
+
+/// Everything that is known of one span.
+///
+/// Outside this crate a record is only ever seen through [`MaskedSpan`](super::MaskedSpan),
+/// [`SpanEnd`](crate::SpanEnd) or [`EndingSpan`](crate::EndingSpan).
+#[derive(Debug, Default)]
+pub struct SpanRecord {
+    pub(crate) head: Head,
+    pub(crate) name_text: String,
+    pub(crate) status_message: String,
+    pub(crate) error_type: ErrorType,
+    pub(crate) attributes: Attributes,
+    pub(crate) events: Vec<EventHead>,
+    pub(crate) event_attributes: Attributes,
+    pub(crate) links: Vec<Link>,
+    pub(crate) measurements: Vec<Measurement>,
 }
 
 impl SpanRecord {
     /// The trace.
     pub fn trace_id(&self) -> TraceId {
-        self.trace_id
+        self.head.trace_id
     }
 
     /// The span.
     pub fn span_id(&self) -> SpanId {
-        self.span_id
+        self.head.span_id
     }
 
     /// The parent, if the span has one.
     pub fn parent_span_id(&self) -> Option<SpanId> {
-        (self.parent_span_id != SpanId::INVALID).then_some(self.parent_span_id)
+        (self.head.parent_span_id != SpanId::INVALID).then_some(self.head.parent_span_id)
     }
 
     /// Whether the parent is in another process.
     pub fn parent_is_remote(&self) -> bool {
-        self.parent_is_remote
+        self.head.parent_is_remote
     }
 
     /// The trace flags of the span's own context.
     pub fn trace_flags(&self) -> TraceFlags {
-        self.flags
+        self.head.flags
     }
 
     /// The trace state of the span's own context; `None` is the empty one.
     pub fn trace_state(&self) -> Option<&TraceState> {
-        self.trace_state.as_deref()
+        self.head.trace_state.as_deref()
     }
 
     /// The topmost span of the trace in this process: the span's own id, for a local root.
     pub fn local_root_id(&self) -> SpanId {
-        self.local_root
+        self.head.local_root
     }
 
     /// Whether this is the topmost span of its trace in this process.
     pub fn is_local_root(&self) -> bool {
-        self.local_root == self.span_id
+        self.head.local_root == self.head.span_id
     }
 
     /// What the head sampler decided. A span can be kept against it by a tail rule.
     pub fn is_head_sampled(&self) -> bool {
-        self.head_sampled
+        self.head.head_sampled
     }
 
     /// The name of the service that called, where it gave one.
     pub fn caller_service(&self) -> Option<&str> {
-        self.caller.as_deref()
+        self.head.caller.as_deref()
     }
 
     /// The name.
     pub fn name(&self) -> &str {
-        match self.name {
+        match self.head.name {
             Name::Static(name) => name,
             Name::Owned => &self.name_text,
         }
@@ -266,7 +265,7 @@ impl SpanRecord {
 
     /// The name, if it is the callsite's own.
     pub fn static_name(&self) -> Option<&'static str> {
-        match self.name {
+        match self.head.name {
             Name::Static(name) => Some(name),
             Name::Owned => None,
         }
@@ -274,27 +273,27 @@ impl SpanRecord {
 
     /// A dense number of the callsite, for caches; `None` for spans of the OpenTelemetry API.
     pub fn callsite(&self) -> Option<u32> {
-        (self.callsite != u32::MAX).then_some(self.callsite)
+        (self.head.callsite != u32::MAX).then_some(self.head.callsite)
     }
 
     /// The `tracing` metadata of the callsite; `None` for spans of the OpenTelemetry API.
     pub fn metadata(&self) -> Option<&'static Metadata<'static>> {
-        self.metadata
+        self.head.metadata
     }
 
     /// The scope of a span of the OpenTelemetry API; `None` for spans of `tracing`.
     pub fn scope(&self) -> Option<&Arc<InstrumentationScope>> {
-        self.scope.as_ref()
+        self.head.scope.as_ref()
     }
 
     /// The kind.
     pub fn kind(&self) -> &SpanKind {
-        &self.kind
+        &self.head.kind
     }
 
     /// The status code.
     pub fn status(&self) -> StatusCode {
-        self.status
+        self.head.status
     }
 
     /// The description of an error status; empty otherwise.
@@ -304,12 +303,12 @@ impl SpanRecord {
 
     /// The class of the error, if the status is an error: low in cardinality, never a message.
     pub fn error_type(&self) -> Option<&str> {
-        (self.status == StatusCode::Error).then(|| self.error_type.get().unwrap_or(OTHER))
+        (self.head.status == StatusCode::Error).then(|| self.error_type.get().unwrap_or(OTHER))
     }
 
     /// Start, in nanoseconds since the Unix epoch.
     pub fn start_unix_nano(&self) -> u64 {
-        self.timing.start.wrapping_add(self.wall_offset)
+        self.head.timing.start.wrapping_add(self.head.wall_offset)
     }
 
     /// End, in nanoseconds since the Unix epoch; never before the start.
@@ -319,7 +318,7 @@ impl SpanRecord {
 
     /// Duration in nanoseconds.
     pub fn duration_nanos(&self) -> u64 {
-        self.timing.end.saturating_sub(self.timing.start)
+        self.head.timing.end.saturating_sub(self.head.timing.start)
     }
 
     /// Attributes.
@@ -334,7 +333,7 @@ impl SpanRecord {
 
     /// Events that a limit kept out.
     pub fn dropped_events(&self) -> u32 {
-        self.dropped_events
+        self.head.dropped_events
     }
 
     /// Links.
@@ -344,12 +343,12 @@ impl SpanRecord {
 
     /// Links that a limit kept out.
     pub fn dropped_links(&self) -> u32 {
-        self.dropped_links
+        self.head.dropped_links
     }
 
     /// Approximate size in bytes, for queues that are bounded in bytes.
     pub fn approximate_bytes(&self) -> usize {
-        size_of::<Self>()
+        size_of::<Head>()
             + self.name_text.len()
             + self.status_message.len()
             + self.attributes.heap_bytes()
@@ -361,16 +360,16 @@ impl SpanRecord {
     /// The span's own context.
     pub(crate) fn context(&self) -> SpanContext {
         SpanContext::new(
-            self.trace_id,
-            self.span_id,
-            self.flags,
+            self.head.trace_id,
+            self.head.span_id,
+            self.head.flags,
             false,
-            self.trace_state.as_deref().cloned().unwrap_or_default(),
+            self.head.trace_state.as_deref().cloned().unwrap_or_default(),
         )
     }
 
     pub(crate) fn set_name(&mut self, name: &str) {
-        self.name = Name::Owned;
+        self.head.name = Name::Owned;
         self.name_text.clear();
         self.name_text.push_str(name);
     }
@@ -381,7 +380,7 @@ impl SpanRecord {
         match status {
             Status::Unset => {}
             Status::Ok => {
-                self.status = StatusCode::Ok;
+                self.head.status = StatusCode::Ok;
                 self.status_message.clear();
             }
             Status::Error { description } => self.set_error(description),
@@ -390,10 +389,10 @@ impl SpanRecord {
 
     /// Sets an error status. An empty description does not replace one that is there.
     pub(crate) fn set_error(&mut self, description: &str) {
-        if self.status == StatusCode::Ok {
+        if self.head.status == StatusCode::Ok {
             return;
         }
-        self.status = StatusCode::Error;
+        self.head.status = StatusCode::Error;
         if !description.is_empty() {
             self.status_message.clear();
             self.status_message.push_str(description);
@@ -409,7 +408,7 @@ impl SpanRecord {
         limit: usize,
     ) {
         if self.events.len() >= limit {
-            self.dropped_events = self.dropped_events.saturating_add(1);
+            self.head.dropped_events = self.head.dropped_events.saturating_add(1);
             return;
         }
         let own = &mut self.event_attributes;
@@ -427,7 +426,7 @@ impl SpanRecord {
 
     pub(crate) fn add_link(&mut self, link: Link, limit: usize) {
         if self.links.len() >= limit {
-            self.dropped_links = self.dropped_links.saturating_add(1);
+            self.head.dropped_links = self.head.dropped_links.saturating_add(1);
         } else {
             self.links.push(link);
         }
@@ -435,18 +434,18 @@ impl SpanRecord {
 
     /// Marks the span entered on one more thread.
     pub(crate) fn enter(&mut self, now: MonotonicNanos) {
-        if self.timing.entered == 0 {
-            self.timing.last = now;
+        if self.head.timing.entered == 0 {
+            self.head.timing.last = now;
         }
-        self.timing.entered = self.timing.entered.saturating_add(1);
+        self.head.timing.entered = self.head.timing.entered.saturating_add(1);
     }
 
     /// Marks the span exited on one thread.
     pub(crate) fn exit(&mut self, now: MonotonicNanos) {
-        self.timing.entered = self.timing.entered.saturating_sub(1);
-        if self.timing.entered == 0 {
-            self.timing.busy += now.saturating_sub(self.timing.last);
-            self.timing.last = now;
+        self.head.timing.entered = self.head.timing.entered.saturating_sub(1);
+        if self.head.timing.entered == 0 {
+            self.head.timing.busy += now.saturating_sub(self.head.timing.last);
+            self.head.timing.last = now;
         }
     }
 
@@ -463,30 +462,18 @@ impl SpanRecord {
         self.links.shrink_to(KEPT_LINKS);
         self.name_text.shrink_to(KEPT_TEXT);
         self.status_message.shrink_to(KEPT_TEXT);
-        self.dropped_events = 0;
-        self.dropped_links = 0;
-        self.truncated = false;
+        self.head.dropped_events = 0;
+        self.head.dropped_links = 0;
+        self.head.truncated = false;
     }
 
     /// Makes the record ready for another span.
     pub(crate) fn reset(&mut self) {
         self.clear_content();
-        self.parent_span_id = SpanId::INVALID;
-        self.parent_is_remote = false;
-        self.flags = TraceFlags::default();
-        self.head_sampled = false;
-        self.frozen = false;
-        self.recording = true;
-        self.born_in_panic = false;
-        self.trace_state = None;
-        self.caller = None;
-        self.scope = None;
-        self.kind = SpanKind::Internal;
-        self.status = StatusCode::Unset;
+        self.head = Head::default();
+        self.name_text.clear();
         self.status_message.clear();
         self.error_type.clear();
-        self.timing = Timing::default();
-        self.wall_offset = 0;
         self.measurements.clear();
     }
 }

@@ -43,6 +43,8 @@ fn a_field_whose_debug_opens_spans_and_logs_does_not_deadlock() {
         }
     }
     let spans = spans_of(|| {
+        // A callsite that is met first inside another dispatch may stay disabled for good.
+        drop(format!("{Opens:?}"));
         let span = tracing::info_span!("outer", field = ?Opens, later = tracing::field::Empty);
         let _entered = span.enter();
         span.record("later", tracing::field::debug(Opens));
@@ -50,7 +52,7 @@ fn a_field_whose_debug_opens_spans_and_logs_does_not_deadlock() {
     });
     // While an event or a new span is dispatched, `tracing` itself ignores what is opened within;
     // `record` goes through.
-    assert_eq!(spans.iter().filter(|span| span.name == "opened by Debug").count(), 1);
+    assert_eq!(spans.iter().filter(|span| span.name == "opened by Debug").count(), 2);
     assert_eq!(text(&named(&spans, "outer").attributes, "field"), "opened");
 }
 

@@ -8,7 +8,7 @@ use opentelemetry::KeyValue;
 use opentelemetry::trace::{SpanId, SpanKind, Status, TraceId};
 use spanweave_core::{
     Attributes, CompletedSpan, EndingSpan, EventSpans, EventVerdict, MaskedSpan, Measurement,
-    Sampler, SpanEnd, SpanHook, SpanObserver, StartingSpan,
+    Sampler, SpanEnd, SpanHook, SpanObserver, SpanStart, StartingSpan,
 };
 
 use crate::support::{assert_child, fixture_with, named, text};
@@ -115,6 +115,49 @@ fn a_kept_span_comes_back_with_its_measurement() {
     fixture.run(|| drop(tracing::info_span!("kept").entered()));
     let (trace_id, span_id) = crate::support::ids(&fixture.only("kept"));
     assert_eq!(*counter.kept.lock().unwrap(), [(0, trace_id, span_id)]);
+}
+
+/// Flags the spans that start with an attribute, and remembers which came back flagged.
+#[derive(Default)]
+struct Flags {
+    started: AtomicU64,
+    ended: Mutex<Vec<(String, bool)>>,
+}
+
+impl SpanObserver for Flags {
+    fn started(&self, span: &SpanStart<'_>) {
+        if span.attribute("wanted").is_some() {
+            self.started.fetch_add(1, Ordering::Relaxed);
+            span.flag();
+        }
+    }
+
+    fn ended(&self, span: &SpanEnd<'_>) -> Measurement {
+        self.ended.lock().unwrap().push((span.name().to_owned(), span.is_flagged()));
+        Measurement::default()
+    }
+}
+
+#[test]
+fn a_flag_set_at_the_start_is_there_at_the_end_for_the_observer_that_set_it() {
+    let (flags, others) = (Arc::new(Flags::default()), Arc::new(Counter::default()));
+    let second = Arc::new(Flags::default());
+    let fixture = fixture_with(|config| {
+        config.observers = vec![flags.clone(), others.clone(), second.clone()];
+        config.observed_attributes = vec!["wanted".to_owned()];
+        config.sampler = Sampler::always_off();
+    });
+    fixture.run(|| {
+        tracing::info_span!("flagged", wanted = 1).in_scope(|| {});
+        let late = tracing::info_span!("late", wanted = tracing::field::Empty);
+        late.record("wanted", 1);
+        drop(late);
+    });
+    let expected = [("flagged".to_owned(), true), ("late".to_owned(), false)];
+    assert_eq!(*flags.ended.lock().unwrap(), expected);
+    assert_eq!(*second.ended.lock().unwrap(), expected);
+    assert_eq!(flags.started.load(Ordering::Relaxed), 1);
+    assert_eq!(others.ended.load(Ordering::Relaxed), 2);
 }
 
 struct Queries;

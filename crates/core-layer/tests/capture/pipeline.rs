@@ -102,3 +102,22 @@ fn many_short_lived_threads_leave_nothing_behind() {
     assert_eq!(fixture.finished().len(), 300);
     assert_eq!(fixture.pipeline.ledger().pipeline().started, 300);
 }
+
+#[test]
+fn names_made_at_run_time_stay_apart_when_memory_is_used_again() {
+    let fixture = fixture();
+    for round in 0..3 {
+        fixture.run(|| {
+            for number in 0..50 {
+                let name = format!("operation {round}.{number}");
+                drop(tracing::info_span!("callsite", otel.name = name).entered());
+            }
+        });
+        fixture.finished();
+    }
+    let mut names: Vec<_> = fixture.finished().into_iter().map(|span| span.name).collect();
+    names.sort();
+    names.dedup();
+    assert_eq!(names.len(), 150);
+    assert!(names.iter().all(|name| name.matches("operation").count() == 1), "{names:?}");
+}

@@ -40,7 +40,7 @@ pub(crate) fn open(parent: &Parent<'_>, level: Level, n: i64, fields: &Fields) -
                 a = datum(&fields.a),
                 b = datum(&fields.b),
                 late = Empty,
-                password = datum(&fields.password),
+                password = fields.password,
                 failure = fields.failure.as_ref().map(Failure::value),
                 otel.name = fields.name,
                 otel.kind = fields.kind.map(tracing::field::display),

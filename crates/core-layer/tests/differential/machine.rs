@@ -187,9 +187,8 @@ impl Machine {
             }
             Op::Event(hang, level, fields) => self.event(*hang, *level, fields)?,
             Op::FollowsFrom(from, to) => {
-                let ((_, from), (number, to)) = (self.span(*from)?, self.span(*to)?);
-                from.follows_from(&to);
-                self.start(number);
+                let (from, (number, to)) = (self.span(*from)?, self.span(*to)?);
+                self.follow(&from, number, to.id());
             }
             Op::FollowsFormer(from, to) => self.follows_former(*from, *to)?,
             Op::SetAttribute(pick, key, value) => {
@@ -348,11 +347,18 @@ impl Machine {
     }
 
     fn follows_former(&self, from: Pick, to: Pick) -> Option<()> {
-        let (_, from) = self.span(from)?;
+        let from = self.span(from)?;
         let (number, to) = choose(&self.state().former, to).cloned()?;
-        from.follows_from(&to);
-        self.start(number);
+        self.follow(&from, number, Some(to));
         Some(())
+    }
+
+    fn follow(&self, (own, from): &(i64, Span), number: i64, to: Option<Id>) {
+        // `tracing-opentelemetry` deadlocks where a span follows from itself.
+        if *own != number {
+            from.follows_from(to);
+            self.start(number);
+        }
     }
 
     /// Sets the parent where both sides let it be set: on a local root whose ids nobody knows.
