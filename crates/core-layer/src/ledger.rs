@@ -1,6 +1,7 @@
 //! The ledger: where every span went, for each backend.
 //!
-//! For each backend `ended = delivered + dropped{reason} + sampled_out + pending` holds at rest.
+//! For each backend `ended = delivered + dropped{reason} + sampled_out + pending` holds at rest
+//! (`ended + recovered` where a spool had spans of an earlier process).
 //! The pipeline counts what happens before the backends, each backend what happens after; a
 //! report adds the two.
 
@@ -28,6 +29,12 @@ pub enum DropReason {
     Panicked,
     /// Writing to the file, or to the console, failed.
     Io,
+    /// The spool reached its size limit before the backend took it.
+    SpoolFull,
+    /// It was in the spool for longer than the age limit.
+    SpoolExpired,
+    /// Its record in the spool was damaged.
+    SpoolCorrupt,
     /// The deadline of the shutdown came first.
     Shutdown,
     /// It ended after the shutdown.
@@ -36,7 +43,7 @@ pub enum DropReason {
 
 impl DropReason {
     /// All reasons, in the order of their counters.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 12] = [
         Self::QueueFull,
         Self::BackendQueueFull,
         Self::Rejected,
@@ -44,6 +51,9 @@ impl DropReason {
         Self::TooLarge,
         Self::Panicked,
         Self::Io,
+        Self::SpoolFull,
+        Self::SpoolExpired,
+        Self::SpoolCorrupt,
         Self::Shutdown,
         Self::AfterShutdown,
     ];
@@ -58,6 +68,9 @@ impl DropReason {
             Self::TooLarge => "too_large",
             Self::Panicked => "panicked",
             Self::Io => "io",
+            Self::SpoolFull => "spool_full",
+            Self::SpoolExpired => "spool_expired",
+            Self::SpoolCorrupt => "spool_corrupt",
             Self::Shutdown => "shutdown",
             Self::AfterShutdown => "after_shutdown",
         }
@@ -118,6 +131,8 @@ pub struct PipelineCounts {
 pub struct Ledger {
     backends: Mutex<Vec<Arc<BackendLedger>>>,
     dropped: DropCounters,
+    /// Spans that ended without a pipeline of ours.
+    ended: AtomicU64,
     counts: Mutex<Option<CountSource>>,
 }
 
@@ -141,6 +156,7 @@ impl Ledger {
         Self {
             backends: Mutex::new(Vec::new()),
             dropped: DropCounters::default(),
+            ended: AtomicU64::new(0),
             counts: Mutex::new(None),
         }
     }
@@ -163,9 +179,17 @@ impl Ledger {
         &self.dropped
     }
 
-    /// What the pipeline has counted up to now.
+    /// Counts spans that ended and came to the backends without a pipeline of ours: the exporter
+    /// under another SDK. A pipeline counts its own.
+    pub fn count_ended(&self, spans: u64) {
+        self.ended.fetch_add(spans, Ordering::Relaxed);
+    }
+
+    /// What the pipeline has counted up to now, and [`count_ended`](Self::count_ended) with it.
     pub fn pipeline(&self) -> PipelineCounts {
-        lock(&self.counts).as_ref().map(|source| source()).unwrap_or_default()
+        let mut counts = lock(&self.counts).as_ref().map(|source| source()).unwrap_or_default();
+        counts.ended += self.ended.load(Ordering::Relaxed);
+        counts
     }
 
     pub(crate) fn set_source(&self, source: CountSource) {
@@ -189,6 +213,7 @@ impl Ledger {
             name: backend.name.clone(),
             kind: backend.kind,
             ended: pipeline.ended,
+            recovered: backend.recovered(),
             delivered: backend.delivered(),
             dropped,
             sampled_out: pipeline.sampled_out + backend.sampled_out.load(Ordering::Relaxed),
@@ -206,6 +231,8 @@ pub struct BackendLedger {
     name: String,
     kind: &'static str,
     accepted: AtomicU64,
+    /// Of the accepted ones, those that an earlier process left in the spool.
+    recovered: AtomicU64,
     delivered: AtomicU64,
     sampled_out: AtomicU64,
     dropped: DropCounters,
@@ -223,6 +250,7 @@ impl BackendLedger {
             name,
             kind,
             accepted: AtomicU64::new(0),
+            recovered: AtomicU64::new(0),
             delivered: AtomicU64::new(0),
             sampled_out: AtomicU64::new(0),
             dropped: DropCounters::default(),
@@ -247,6 +275,18 @@ impl BackendLedger {
     /// Spans have come to the backend; each has to be accounted for once more, below.
     pub fn accept(&self, spans: u64) {
         self.accepted.fetch_add(spans, Ordering::Relaxed);
+    }
+
+    /// Spans that an earlier process accepted and left in the spool have come to the backend;
+    /// each has to be accounted for once more.
+    pub fn recover(&self, spans: u64) {
+        self.recovered.fetch_add(spans, Ordering::Relaxed);
+        self.accept(spans);
+    }
+
+    /// Spans of an earlier process that have come to the backend.
+    pub fn recovered(&self) -> u64 {
+        self.recovered.load(Ordering::Relaxed)
     }
 
     /// Spans have been delivered. This also marks the backend as up.
@@ -322,7 +362,7 @@ impl BackendLedger {
     }
 }
 
-/// The state of one backend: `ended = delivered + dropped + sampled_out + pending`.
+/// The state of one backend: `ended + recovered = delivered + dropped + sampled_out + pending`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct BackendReport {
@@ -332,6 +372,8 @@ pub struct BackendReport {
     pub kind: &'static str,
     /// Spans that ended in the process.
     pub ended: u64,
+    /// Spans that an earlier process left in the spool and this one took over.
+    pub recovered: u64,
     /// Spans that the backend has.
     pub delivered: u64,
     /// Spans that it will never have, by reason; reasons without spans are left out.
@@ -356,7 +398,8 @@ impl BackendReport {
 
     /// Whether every span that ended is accounted for.
     pub fn is_balanced(&self) -> bool {
-        self.ended == self.delivered + self.dropped_total() + self.sampled_out + self.pending
+        self.ended + self.recovered
+            == self.delivered + self.dropped_total() + self.sampled_out + self.pending
     }
 }
 
@@ -420,6 +463,19 @@ mod tests {
         backend.drop_spans(DropReason::Rejected, 1);
         let report = ledger.report(&backend);
         assert_eq!(report.pending, 3);
+        assert!(report.is_balanced(), "{report:?}");
+    }
+
+    #[test]
+    fn without_a_pipeline_the_exporter_counts_what_ended() {
+        let ledger = Ledger::new();
+        let backend = ledger.open("otlp", "otlp_http_span_exporter");
+        ledger.count_ended(5);
+        backend.accept(5);
+        backend.recover(2);
+        backend.deliver(6);
+        let report = ledger.report(&backend);
+        assert_eq!((report.ended, report.recovered, report.pending), (5, 2, 1));
         assert!(report.is_balanced(), "{report:?}");
     }
 

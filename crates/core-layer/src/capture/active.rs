@@ -88,12 +88,20 @@ fn handle_in(cx: &Context) -> Option<Handle> {
 
 /// What a child of the span in `cx` takes from it, if it is an open span of ours. Freezes it.
 pub(crate) fn settle(cx: &Context) -> Option<(Arc<Capture>, SpanInfo)> {
-    let handle = handle_in(cx)?;
-    let capture = capture(handle.capture)?;
+    let span = cx.span();
+    let context = span.span_context();
+    if !context.is_valid() || context.is_remote() {
+        return None;
+    }
+    let (capture, id) = match handle_in(cx) {
+        Some(handle) => (capture(handle.capture)?, handle.id),
+        // A context that has only the ids of its span.
+        None => super::local::entered(context.span_id())?,
+    };
     let info = capture
         .table
-        .with(handle.id, |record| {
-            (record.head.span_id == handle.span_id).then(|| {
+        .with(id, |record| {
+            (record.head.span_id == context.span_id()).then(|| {
                 capture.freeze(record);
                 SpanInfo::of(record)
             })

@@ -12,7 +12,9 @@ use tracing::Span;
 use super::Capture;
 use super::layer::{Layer, Mode};
 use super::local::SpanInfo;
+use super::spans::Activation;
 use crate::clock;
+use crate::propagation;
 use crate::span::{Attributes, ErrorSource, SpanRecord, Text};
 
 /// Why a parent could not be set.
@@ -25,7 +27,7 @@ pub enum SetParentError {
     AlreadyUsed,
     /// The span is disabled, closed, or no layer of spanweave sees it.
     Disabled,
-    /// The context holds no valid span.
+    /// The context holds no valid span, nor baggage, nor a decision.
     NoSpan,
 }
 
@@ -56,6 +58,11 @@ impl Error for SetParentError {}
 /// ```
 pub trait SpanExt {
     /// Makes the span a child of the span in `cx`, usually one in another process.
+    ///
+    /// What else a propagator has put into `cx` goes along: baggage becomes current where this
+    /// span or a child of it is entered, and is injected with it. A context without a span can
+    /// still hold baggage, or a caller's decision (`b3: 0`) that the sampler follows like that of
+    /// a parent.
     ///
     /// # Errors
     /// [`SetParentError`]; the span then stays as it is.
@@ -104,7 +111,10 @@ fn change(span: &Span, change: impl FnOnce(&Capture, &mut SpanRecord)) -> bool {
 
 impl SpanExt for Span {
     fn set_parent(&self, cx: Context) -> Result<(), SetParentError> {
-        if !cx.span().span_context().is_valid() {
+        let says_something = cx.span().span_context().is_valid()
+            || propagation::decision_without_ids(&cx).is_some()
+            || propagation::carries_more(&cx);
+        if !says_something {
             return Err(SetParentError::NoSpan);
         }
         #[cfg(feature = "bridge")]
@@ -123,7 +133,8 @@ impl SpanExt for Span {
         let info = with_capture(self, |capture, id| {
             let info = capture.open(id)?;
             capture.renew(id, &info);
-            Some(Context::current().with_span(super::active::ActiveSpan::new(capture, id, &info)))
+            let span = super::active::ActiveSpan::new(capture, id, &info);
+            Some(super::spans::base_context(&info, |cx| cx.with_span(span)))
         });
         info.flatten().unwrap_or_else(Context::current)
     }
@@ -289,27 +300,32 @@ impl Capture {
             if record.head.frozen {
                 return Err(SetParentError::AlreadyUsed);
             }
+            let parent = cx.span().span_context().clone();
             match &ours {
                 Some((_, parent)) => self.make_child(record, parent),
-                None => self.make_child_of(record, cx.span().span_context()),
+                None if parent.is_valid() => self.make_child_of(record, &parent),
+                None => record.head.asked = propagation::decision_without_ids(cx),
+            }
+            if propagation::carries_more(cx) {
+                record.head.carried = Some(Arc::new(cx.clone()));
+                self.describe_baggage(record, cx);
             }
             let recording = record.head.recording;
             self.set_recording(record, recording);
-            Ok(SpanInfo::of(record))
+            Ok((SpanInfo::of(record), self.activation_of(record)))
         });
-        let info = info.unwrap_or(Err(SetParentError::Disabled))?;
+        let (info, activation) = info.unwrap_or(Err(SetParentError::Disabled))?;
         self.renew(id, &info);
         if entered_here > 0 {
-            self.reactivate(id, &info);
+            self.reactivate(id, &info, activation);
         }
         Ok(())
     }
 
     /// Puts a corrected context in place of the one that was attached when the span was entered
     /// on this thread.
-    fn reactivate(self: &Arc<Self>, id: u64, info: &SpanInfo) {
-        let Some(guard) = self.activate(id, info) else { return };
-        let mut guard = Some(guard);
+    fn reactivate(self: &Arc<Self>, id: u64, info: &SpanInfo, activation: Activation) {
+        let mut guard = self.activate(id, info, activation);
         let old = self.local(|local| {
             let entered = local.stack.iter_mut().rev().find(|entered| entered.id == id)?;
             std::mem::replace(&mut entered.guard, guard.take())

@@ -6,13 +6,13 @@
 use std::cell::{Cell, RefCell};
 use std::sync::{Arc, Weak};
 
-use opentelemetry::trace::{SpanId, TraceFlags, TraceId, TraceState};
+use opentelemetry::trace::{SpanId, TraceContextExt, TraceFlags, TraceId, TraceState};
 use opentelemetry::{Context, ContextGuard};
 use tracing_core::Metadata;
 
 use super::Capture;
 use super::callsite::{CallsiteInfo, address};
-use crate::pipeline::{Credit, Outbox};
+use crate::pipeline::{Credit, Outbox, bump};
 use crate::span::{RawSpan, SpanRecord};
 
 /// What a child takes from its parent.
@@ -23,6 +23,7 @@ pub(crate) struct SpanInfo {
     pub(crate) flags: TraceFlags,
     pub(crate) local_root: SpanId,
     pub(crate) trace_state: Option<Arc<TraceState>>,
+    pub(crate) carried: Option<Arc<Context>>,
     pub(crate) head_sampled: bool,
     pub(crate) recording: bool,
     /// Nothing of this can change any more.
@@ -37,6 +38,7 @@ impl SpanInfo {
             flags: record.head.flags,
             local_root: record.head.local_root,
             trace_state: record.head.trace_state.clone(),
+            carried: record.head.carried.clone(),
             head_sampled: record.head.head_sampled,
             recording: record.head.recording,
             frozen: record.head.frozen,
@@ -50,7 +52,22 @@ pub(crate) struct Entered {
     pub(crate) info: SpanInfo,
     /// The thread was unwinding already when it was entered.
     pub(crate) unwinding: bool,
+    /// Its context, if it was made current.
     pub(crate) guard: Option<ContextGuard>,
+}
+
+/// What is found on a thread for a new span, in one look.
+pub(crate) struct Start {
+    pub(crate) callsite: &'static CallsiteInfo,
+    pub(crate) record: RawSpan,
+    pub(crate) top: Top,
+}
+
+/// What the thread's stack says of the current span.
+pub(crate) enum Top {
+    /// The stack is empty, or a span of somebody else has become current since.
+    Unknown,
+    Span(u64, SpanInfo),
 }
 
 /// The state of this thread for one pipeline.
@@ -100,6 +117,47 @@ impl Local {
         }
     }
 
+    /// Prepares a span that is about to be created; `None` if it is not wanted.
+    pub(crate) fn start(
+        &mut self,
+        capture: &Capture,
+        metadata: &'static Metadata<'static>,
+        contextual: bool,
+    ) -> Option<Start> {
+        let callsite = self.callsite(capture, metadata);
+        if !callsite.enabled {
+            return None;
+        }
+        // Reading the current context runs no foreign code.
+        let (suppressed, current) = current();
+        if suppressed {
+            return None;
+        }
+        let top = if contextual { self.top_under(capture, current) } else { Top::Unknown };
+        bump(&self.outbox.counts.started);
+        Some(Start { callsite, record: self.record(), top })
+    }
+
+    /// What the stack says of the current span.
+    pub(crate) fn top(&mut self, capture: &Capture) -> Top {
+        self.top_under(capture, current().1)
+    }
+
+    fn top_under(&self, capture: &Capture, current: SpanId) -> Top {
+        match self.stack.last() {
+            Some(top) if !capture.activation || current == self.active() => {
+                Top::Span(top.id, top.info.clone())
+            }
+            _ => Top::Unknown,
+        }
+    }
+
+    /// The span whose context we made current last.
+    fn active(&self) -> SpanId {
+        let innermost = self.stack.iter().rev().find(|entered| entered.guard.is_some());
+        innermost.map_or(SpanId::INVALID, |entered| entered.info.span_id)
+    }
+
     /// A record for a new span, as it was left.
     pub(crate) fn record(&mut self) -> RawSpan {
         self.spare.pop().unwrap_or_default()
@@ -111,6 +169,12 @@ impl Local {
             self.spare.push(record);
         }
     }
+}
+
+/// Whether telemetry is suppressed, and the current OpenTelemetry span. Reading them runs no
+/// foreign code.
+fn current() -> (bool, SpanId) {
+    Context::map_current(|cx| (cx.is_telemetry_suppressed(), cx.span().span_context().span_id()))
 }
 
 impl Drop for Local {
@@ -149,6 +213,15 @@ pub(crate) fn with_local<R>(
         })
         .ok()
         .flatten()
+}
+
+/// The span with that id, if it is entered on this thread.
+pub(crate) fn entered(span_id: SpanId) -> Option<(Arc<Capture>, u64)> {
+    let find = |local: &Local| {
+        let entered = local.stack.iter().rev().find(|entered| entered.info.span_id == span_id)?;
+        Some((local.capture.upgrade()?, entered.id))
+    };
+    LOCALS.try_with(|locals| locals.try_borrow().ok()?.iter().find_map(find)).ok().flatten()
 }
 
 /// Number and name of the thread. Names are few; each is kept once for the process, up to a bound.

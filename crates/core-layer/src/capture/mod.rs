@@ -30,6 +30,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
+use opentelemetry::baggage::BaggageExt;
 use opentelemetry::trace::{SpanContext, SpanId, SpanKind, TraceContextExt, TraceId, TraceState};
 use opentelemetry::{Context, KeyValue};
 
@@ -61,6 +62,8 @@ pub(crate) struct Capture {
     /// Tail rules may keep what the head drops, so everything is recorded.
     record_all: bool,
     activation: bool,
+    /// Keys of baggage that become attributes of local roots.
+    baggage_attributes: Box<[String]>,
     /// Local roots of open spans of the OpenTelemetry SDK.
     pub(crate) sdk_roots: Mutex<HashMap<SpanId, SpanId>>,
 }
@@ -87,6 +90,7 @@ impl Capture {
             head: config.sampler.compile(),
             record_all: !config.sampler.tail_rules().is_empty(),
             activation: config.context_activation,
+            baggage_attributes: config.baggage_attributes.clone().into(),
             sdk_roots: Mutex::new(HashMap::new()),
             core,
         });
@@ -99,21 +103,28 @@ impl Capture {
     }
 
     /// The head decision on a local root that is not one of `tracing`, and its trace state.
+    /// `asked` is the decision of a caller that named no span.
     pub(crate) fn sample_root(
         &self,
         trace_id: TraceId,
         parent: Option<&SpanContext>,
+        asked: Option<bool>,
         name: &str,
         kind: &SpanKind,
     ) -> (bool, TraceState) {
+        let none = TraceState::NONE;
+        let asked =
+            asked.map(|sampled| ParentDecision { sampled, remote: true, trace_state: &none });
         let decision = self.head.decide(&HeadInput {
             now_nanos: clock::now(),
             trace_id,
-            parent: parent.map(|parent| ParentDecision {
-                sampled: parent.is_sampled(),
-                remote: parent.is_remote(),
-                trace_state: parent.trace_state(),
-            }),
+            parent: parent
+                .map(|parent| ParentDecision {
+                    sampled: parent.is_sampled(),
+                    remote: parent.is_remote(),
+                    trace_state: parent.trace_state(),
+                })
+                .or(asked),
             name,
             kind,
         });
@@ -129,9 +140,10 @@ impl Capture {
         }
         record.head.frozen = true;
         let none = TraceState::NONE;
-        let parent = (record.head.parent_span_id != SpanId::INVALID).then(|| ParentDecision {
-            sampled: record.head.flags.is_sampled(),
-            remote: record.head.parent_is_remote,
+        let has_parent = record.head.parent_span_id != SpanId::INVALID;
+        let parent = (has_parent || record.head.asked.is_some()).then(|| ParentDecision {
+            sampled: record.head.asked.unwrap_or_else(|| record.head.flags.is_sampled()),
+            remote: record.head.parent_is_remote || !has_parent,
             trace_state: record.head.trace_state.as_deref().unwrap_or(&none),
         });
         let decision = self.head.decide(&HeadInput {
@@ -182,6 +194,7 @@ impl Capture {
         record.head.flags = parent.flags;
         record.head.local_root = parent.local_root;
         record.head.trace_state.clone_from(&parent.trace_state);
+        record.head.carried.clone_from(&parent.carried);
         record.head.head_sampled = parent.head_sampled;
         record.head.recording = parent.recording;
         record.head.frozen = true;
@@ -208,6 +221,16 @@ impl Capture {
         record.head.head_sampled = record.head.flags.is_sampled();
         record.head.recording = record.head.head_sampled || self.record_all;
         record.head.frozen = true;
+    }
+
+    /// The chosen entries of the baggage become attributes.
+    fn describe_baggage(&self, record: &mut SpanRecord, cx: &Context) {
+        for key in &self.baggage_attributes {
+            if let Some(value) = cx.baggage().get(key) {
+                let value = value.as_str().to_owned();
+                self.set_attribute(record, KeyValue::new(key.clone(), value));
+            }
+        }
     }
 
     fn set_attribute(&self, record: &mut SpanRecord, attribute: KeyValue) {

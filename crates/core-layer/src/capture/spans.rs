@@ -9,17 +9,32 @@ use tracing_core::{Event, Level, Metadata};
 
 use super::active::{ActiveSpan, parent_in, settle};
 use super::callsite::CallsiteInfo;
-use super::local::{Entered, Local, SpanInfo, thread, with_local};
+use super::local::{Entered, Local, SpanInfo, Start, Top, thread, with_local};
 use super::visit::{FieldVisitor, Touched};
 use super::{Capture, panic};
 use crate::clock;
 use crate::ids;
+use crate::pipeline::bump;
 use crate::ports::{CompletedSpan, EventVerdict};
+use crate::propagation::decision_without_ids;
 use crate::span::{Attributes as AttributeList, Name, RawSpan, SpanRecord, StatusCode, Text};
+
+/// How entering a span shows in the current OpenTelemetry context.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Activation {
+    /// Not at all.
+    None,
+    /// By its ids: calls through the context reach nothing, there is nothing to record.
+    Ids,
+    /// By a span that passes calls on.
+    Full,
+}
 
 /// Where a new span hangs.
 enum Parent {
     None,
+    /// None, but a caller that named no span has decided.
+    Asked(bool),
     Ours(SpanInfo),
     Foreign(SpanContext),
 }
@@ -52,33 +67,52 @@ impl Capture {
         current: impl FnOnce() -> Option<u64>,
     ) {
         let metadata = attrs.metadata();
-        let info = self.info(metadata);
-        if !info.enabled || is_suppressed() {
-            return;
-        }
+        let contextual = attrs.is_contextual();
+        let start = match self.local(|local| local.start(self, metadata, contextual)) {
+            Some(start) => start,
+            None => self.start_without_local(metadata),
+        };
+        let Some(Start { callsite, mut record, top }) = start else { return };
         let parent = if let Some(parent) = attrs.parent() {
             self.open(parent.into_u64()).map_or(Parent::None, Parent::Ours)
         } else if attrs.is_root() {
             Parent::None
         } else {
-            self.contextual_parent(current)
+            self.contextual_parent(top, current)
         };
-        let mut record = self.spare();
+        record.reset();
         record.head.metadata = Some(metadata);
-        record.head.callsite = info.index;
+        record.head.callsite = callsite.index;
         record.head.name = Name::Static(metadata.name());
-        record.head.timing.start = clock::now();
-        record.head.timing.last = record.head.timing.start;
+        let now = clock::now();
+        record.head.timing.start = now;
+        record.head.timing.last = now;
         (record.head.thread_id, record.head.thread_name) = thread();
         record.head.born_in_panic = std::thread::panicking();
         self.place(&mut record, &parent);
         let recording = record.head.recording;
-        attrs.record(&mut FieldVisitor::span(&mut record, info, &self.core.limits, recording));
-        self.begin(&mut record);
+        attrs.record(&mut FieldVisitor::span(&mut record, callsite, &self.core.limits, recording));
+        if !self.baggage_attributes.is_empty()
+            && record.head.local_root == record.head.span_id
+            && context_alive()
+        {
+            Context::map_current(|cx| self.describe_baggage(&mut record, cx));
+        }
+        self.core.started(&mut record, recording);
         if let Some(stale) = self.table.insert(id, record) {
             // Only a subscriber that gives an id twice gets here; the earlier span is over.
             self.close_record(stale);
         }
+    }
+
+    /// As `Local::start`, on a thread that is ending.
+    fn start_without_local(&self, metadata: &'static Metadata<'static>) -> Option<Start> {
+        let callsite = self.callsites.get(metadata);
+        if !callsite.enabled {
+            return None;
+        }
+        self.core.handoff.with_shared(|shared, _| bump(&shared.counts.started));
+        Some(Start { callsite, record: RawSpan::default(), top: Top::Unknown })
     }
 
     /// Gives a new span its ids.
@@ -86,6 +120,10 @@ impl Capture {
         record.head.span_id = ids::new_span_id();
         match parent {
             Parent::None => Self::make_root(record, ids::new_trace_id()),
+            Parent::Asked(sampled) => {
+                Self::make_root(record, ids::new_trace_id());
+                record.head.asked = Some(*sampled);
+            }
             Parent::Ours(parent) => self.make_child(record, parent),
             Parent::Foreign(parent) => self.make_child_of(record, parent),
         }
@@ -99,35 +137,26 @@ impl Capture {
     fn begin(self: &Arc<Self>, record: &mut SpanRecord) {
         let recording = record.head.recording;
         self.core.started(record, recording);
-        let counted =
-            self.local(|local| crate::pipeline::bump(&local.outbox.counts.started)).is_some();
+        let counted = self.local(|local| bump(&local.outbox.counts.started)).is_some();
         if !counted {
-            self.core
-                .handoff
-                .with_shared(|shared, _| crate::pipeline::bump(&shared.counts.started));
+            self.core.handoff.with_shared(|shared, _| bump(&shared.counts.started));
         }
     }
 
     /// The parent of a contextual span: the current OpenTelemetry span where contexts are
     /// activated, else the current span of the registry.
-    fn contextual_parent(self: &Arc<Self>, current: impl FnOnce() -> Option<u64>) -> Parent {
-        let top =
-            self.local(|local| local.stack.last().map(|top| (top.id, top.info.clone()))).flatten();
-        if !self.activation {
-            let top = top.or_else(|| current().and_then(|id| Some((id, self.open(id)?))));
-            return match top {
-                Some((id, info)) => self.settled(id, info).map_or(Parent::None, Parent::Ours),
-                None => self.foreign_parent(),
-            };
-        }
-        let top_span = top.as_ref().map_or(SpanId::INVALID, |(_, info)| info.span_id);
-        let is_top = context_alive()
-            && Context::map_current(|cx| {
-                cx.span().span_context().span_id() == top_span && top_span != SpanId::INVALID
-            });
+    fn contextual_parent(
+        self: &Arc<Self>,
+        top: Top,
+        current: impl FnOnce() -> Option<u64>,
+    ) -> Parent {
         match top {
-            Some((id, info)) if is_top => self.settled(id, info).map_or(Parent::None, Parent::Ours),
-            _ => self.foreign_parent(),
+            Top::Span(id, info) => self.settled(id, info).map_or(Parent::None, Parent::Ours),
+            Top::Unknown if self.activation => self.foreign_parent(),
+            Top::Unknown => match current().and_then(|id| self.open(id)) {
+                Some(info) => Parent::Ours(info),
+                None => self.foreign_parent(),
+            },
         }
     }
 
@@ -136,8 +165,17 @@ impl Capture {
         if !context_alive() {
             return Parent::None;
         }
-        let current = Context::map_current(|cx| cx.has_active_span().then(|| cx.clone()));
-        let Some(cx) = current else { return Parent::None };
+        let current = Context::map_current(|cx| {
+            if cx.has_active_span() {
+                Ok(cx.clone())
+            } else {
+                Err(decision_without_ids(cx).map_or(Parent::None, Parent::Asked))
+            }
+        });
+        let cx = match current {
+            Ok(cx) => cx,
+            Err(parent) => return parent,
+        };
         match settle(&cx) {
             Some((capture, info)) if capture.id == self.id => Parent::Ours(info),
             _ => parent_in(&cx.span()).map_or(Parent::None, Parent::Foreign),
@@ -173,25 +211,57 @@ impl Capture {
 
     pub(super) fn enter(self: &Arc<Self>, id: u64) {
         let now = clock::now();
-        let Some(info) = self.table.with(id, |record| {
+        let Some((info, activation)) = self.table.with(id, |record| {
             record.enter(now);
-            SpanInfo::of(record)
+            (SpanInfo::of(record), self.activation_of(record))
         }) else {
             return;
         };
-        let guard = self.activate(id, &info);
+        let guard = self.activate(id, &info, activation);
         let unwinding = std::thread::panicking();
         let mut entered = Some(Entered { id, info, unwinding, guard });
         self.local(|local| local.stack.extend(entered.take()));
     }
 
+    /// How entering the span shows in the current context.
+    pub(super) fn activation_of(&self, record: &SpanRecord) -> Activation {
+        let head = &record.head;
+        if !self.activation {
+            return Activation::None;
+        }
+        if head.frozen {
+            return match head.recording {
+                true => Activation::Full,
+                false if head.local_root == head.span_id => Activation::Ids,
+                // Baggage goes along also where the span is entered alone.
+                false if head.carried.is_some() => Activation::Ids,
+                // The context of the local root says all there is to say of a dropped trace.
+                false => Activation::None,
+            };
+        }
+        let has_parent = head.parent_span_id != SpanId::INVALID || head.asked.is_some();
+        if !self.record_all && !has_parent && self.head.surely_drops_root(head.trace_id) {
+            Activation::Ids
+        } else {
+            Activation::Full
+        }
+    }
+
     /// Makes the span's context current, where that is wanted.
-    pub(super) fn activate(&self, id: u64, info: &SpanInfo) -> Option<ContextGuard> {
-        if !self.activation || !context_alive() {
+    pub(super) fn activate(
+        &self,
+        id: u64,
+        info: &SpanInfo,
+        activation: Activation,
+    ) -> Option<ContextGuard> {
+        if activation == Activation::None || !context_alive() {
             return None;
         }
-        let span = ActiveSpan::new(self, id, info);
-        Some(Context::map_current(|cx| cx.with_span(span)).attach())
+        let context = base_context(info, |cx| match activation {
+            Activation::Full => cx.with_span(ActiveSpan::new(self, id, info)),
+            _ => cx.with_remote_span_context(info.context()),
+        });
+        Some(context.attach())
     }
 
     pub(super) fn exit(self: &Arc<Self>, id: u64) {
@@ -423,7 +493,13 @@ impl Capture {
 
     /// The current OpenTelemetry context with the current span in it, final.
     pub(super) fn current_context(self: &Arc<Self>) -> Context {
-        let parent = self.contextual_parent(|| None);
+        if !context_alive() {
+            return Context::new();
+        }
+        let parent = self
+            .contextual_parent(self.local(|local| local.top(self)).unwrap_or(Top::Unknown), || {
+                None
+            });
         let cx = Context::current();
         match parent {
             Parent::Ours(info) => {
@@ -431,10 +507,10 @@ impl Capture {
                 if *cx.span().span_context() == context {
                     cx
                 } else {
-                    cx.with_remote_span_context(context)
+                    base_context(&info, |cx| cx.with_remote_span_context(context))
                 }
             }
-            Parent::None | Parent::Foreign(_) => cx,
+            Parent::None | Parent::Asked(_) | Parent::Foreign(_) => cx,
         }
     }
 
@@ -444,9 +520,18 @@ impl Capture {
     }
 }
 
-/// Whether the current context says that nothing here shall make spans.
-fn is_suppressed() -> bool {
-    context_alive() && Context::is_current_telemetry_suppressed()
+/// The context that a span goes into: the current one within its trace; elsewhere, as in a task
+/// of its own, the one that its local root carries, if it does.
+pub(super) fn base_context<R>(info: &SpanInfo, act: impl FnOnce(&Context) -> R) -> R {
+    match &info.carried {
+        Some(carried) => {
+            let is_inside = Context::map_current(|cx| {
+                cx.is_telemetry_suppressed() || cx.span().span_context().trace_id() == info.trace_id
+            });
+            if is_inside { Context::map_current(act) } else { act(carried) }
+        }
+        None => Context::map_current(act),
+    }
 }
 
 /// Whether the thread still has its stack of contexts: it is created before, and so destroyed

@@ -44,7 +44,10 @@ impl SpanTable {
     }
 
     fn place(id: u64) -> usize {
-        // Fibonacci hashing: ids differ in few bits, spread over high and low ones.
+        // The registry keeps the place of a span in the low bits of its id and the number of its
+        // reuse in the high ones: places that are used again meet the same, warm slot. The rest
+        // is Fibonacci hashing.
+        let id = id & 0xFFFF_FFFF;
         (id.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> (64 - SLOTS.trailing_zeros())) as usize
     }
 

@@ -108,6 +108,8 @@ pub struct PipelineConfig {
     pub ledger: Arc<Ledger>,
     /// Whether entering a span makes its OpenTelemetry context current. Default true.
     pub context_activation: bool,
+    /// Keys of baggage that become attributes of local roots, masked like any. Default none.
+    pub baggage_attributes: Vec<String>,
     /// Whether spans carry `code.*` attributes and events their place. Default true.
     pub location: bool,
     /// Whether spans carry `thread.id` and `thread.name`. Default true.
@@ -150,6 +152,7 @@ impl PipelineConfig {
             event_spans: Vec::new(),
             ledger: Arc::new(Ledger::new()),
             context_activation: true,
+            baggage_attributes: Vec::new(),
             location: true,
             threads: true,
             busy_idle: true,

@@ -18,6 +18,9 @@ use crate::sync::lock;
 const BLOCK_SPANS: usize = 16;
 /// Bytes for which a thread reserves room at a time.
 const BLOCK_BYTES: usize = 32 * 1024;
+/// Full chunks of one thread at which the worker is woken: by then its spans begin to leave the
+/// caches.
+const MANY_CHUNKS: usize = 8;
 /// How long a blocked thread waits before it looks again whether the pipeline still runs.
 const BLOCK_RECHECK: Duration = Duration::from_millis(10);
 
@@ -37,8 +40,41 @@ pub(crate) fn bump(counter: &AtomicU64) {
 
 #[derive(Debug, Default)]
 struct Waiting {
-    spans: Chunk,
+    current: Chunk,
+    full: Vec<Chunk>,
+    /// Empty chunks that the worker has brought back.
+    spare: Vec<Chunk>,
     bytes: usize,
+}
+
+impl Waiting {
+    /// Adds a span; whether many wait by now.
+    fn push(&mut self, span: &mut SpanRecord, bytes: usize) -> bool {
+        self.bytes += bytes;
+        self.current.push(span);
+        if !self.current.is_full() {
+            return false;
+        }
+        let empty = self.spare.pop().unwrap_or_default();
+        self.full.push(std::mem::replace(&mut self.current, empty));
+        self.full.len() % MANY_CHUNKS == 0
+    }
+
+    /// Moves what waits to `taken`, and leaves as many empty chunks.
+    fn take(&mut self, spare: &mut Vec<Chunk>, taken: &mut Vec<Chunk>) -> usize {
+        let before = taken.len();
+        taken.append(&mut self.full);
+        while self.spare.len() < (taken.len() - before).min(MANY_CHUNKS)
+            && let Some(empty) = spare.pop()
+        {
+            self.spare.push(empty);
+        }
+        if self.current.len() > 0 {
+            let empty = self.spare.pop().or_else(|| spare.pop()).unwrap_or_default();
+            taken.push(std::mem::replace(&mut self.current, empty));
+        }
+        std::mem::take(&mut self.bytes)
+    }
 }
 
 /// The finished spans of one thread.
@@ -158,9 +194,9 @@ impl Handoff {
         }
         credit.spans -= 1;
         credit.bytes -= bytes;
-        let mut waiting = lock(&outbox.waiting);
-        waiting.bytes += bytes;
-        waiting.spans.push(span);
+        if lock(&outbox.waiting).push(span, bytes) {
+            wake = Wake::Yes;
+        }
         Ok(wake)
     }
 
@@ -205,13 +241,9 @@ impl Handoff {
         let mut take = |outbox: &Outbox| {
             // Closed is read first: a span that came in before it is seen below.
             let closed = outbox.closed.load(Ordering::Acquire);
-            let mut waiting = lock(&outbox.waiting);
-            if waiting.spans.len() > 0 {
-                bytes += std::mem::take(&mut waiting.bytes);
-                spans += waiting.spans.len();
-                let empty = spare.pop().unwrap_or_default();
-                full.push(std::mem::replace(&mut waiting.spans, empty));
-            }
+            let before = full.len();
+            bytes += lock(&outbox.waiting).take(spare, full);
+            spans += full[before..].iter().map(Chunk::len).sum::<usize>();
             closed
         };
         take(&self.shared);

@@ -1,5 +1,6 @@
 //! How the worker is woken, flushed and stopped.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex};
 use std::time::Duration;
 
@@ -25,6 +26,8 @@ pub(crate) struct Work {
 
 #[derive(Debug, Default)]
 pub(crate) struct Signal {
+    /// The worker waits. Whoever finds it at work need not wake it: it sweeps again before long.
+    waits: AtomicBool,
     state: Mutex<State>,
     to_worker: Condvar,
     to_callers: Condvar,
@@ -32,6 +35,9 @@ pub(crate) struct Signal {
 
 impl Signal {
     pub(crate) fn wake(&self) {
+        if !self.waits.swap(false, Ordering::Relaxed) {
+            return;
+        }
         lock(&self.state).wake = true;
         self.to_worker.notify_one();
     }
@@ -43,11 +49,13 @@ impl Signal {
             !state.wake && !state.stop && state.flush_wanted == state.flush_done
         };
         if nothing(&mut state) {
+            self.waits.store(true, Ordering::Relaxed);
             state = match self.to_worker.wait_timeout_while(state, idle, nothing) {
                 Ok((state, _)) => state,
                 Err(poisoned) => poisoned.into_inner().0,
             };
         }
+        self.waits.store(false, Ordering::Relaxed);
         state.wake = false;
         let flush = (state.flush_wanted != state.flush_done).then_some(state.flush_wanted);
         Work { flush, stop: state.stop }

@@ -17,12 +17,12 @@ use crate::sampling::{Decided, TailBuffer, TailSpan, without_threshold};
 use crate::span::{Chunk, Extras, MaskedBatch, MaskedSpan, RawSpan, StatusCode};
 
 /// Between two sweeps while spans come in.
-const BUSY_SWEEP: Duration = Duration::from_millis(10);
+const BUSY_SWEEP: Duration = Duration::from_millis(5);
 /// Between two sweeps while nothing comes in; nothing waits for the worker longer than 100 ms.
 const IDLE_SWEEP: Duration = Duration::from_millis(50);
 
-/// Empty chunks that are kept for the next sweeps: one for each busy thread.
-const SPARE_CHUNKS: usize = 16;
+/// Empty chunks that are kept for the next sweeps: what some busy threads fill between two.
+const SPARE_CHUNKS: usize = 64;
 /// Records that are taken from the pool at a time: about a batch.
 const RECORDS_AT_A_TIME: usize = 256;
 

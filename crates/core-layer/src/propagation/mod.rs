@@ -39,6 +39,9 @@ mod trace_context;
 mod egress;
 mod propagator;
 
+// Other carriers than headers.
+mod process;
+
 use std::sync::{Arc, LazyLock, PoisonError, RwLock};
 
 use http::{HeaderMap, HeaderName, Uri};
@@ -49,8 +52,10 @@ use opentelemetry::trace::TraceContextExt;
 use baggage::BAGGAGE;
 
 pub use carrier::{HeaderExtractor, HeaderInjector};
+pub(crate) use decision::carries_more;
 pub use decision::decision_without_ids;
 pub use egress::{Egress, EgressPolicy};
+pub use process::{extract_env, extract_map, inject_env, inject_map};
 pub use propagator::{Propagator, Propagators, malformed_headers};
 
 /// Writes the context of the current span into the headers, unrestricted: the name of this service

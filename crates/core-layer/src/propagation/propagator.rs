@@ -9,6 +9,7 @@ use opentelemetry::propagation::text_map_propagator::FieldIter;
 use opentelemetry::propagation::{Extractor, Injector, TextMapPropagator};
 use opentelemetry::trace::TraceContextExt;
 
+use super::decision;
 use super::egress::Egress;
 use super::trace_context::{self, State};
 use super::{b3, baggage, jaeger};
@@ -173,7 +174,9 @@ impl TextMapPropagator for Propagator {
             Kind::B3 | Kind::B3Multi => counted(b3::extract(cx, extractor)),
             Kind::Jaeger => counted(jaeger::extract(cx, extractor)),
             Kind::None => cx.clone(),
-            Kind::Custom(custom) => custom.extract_with_context(cx, extractor),
+            Kind::Custom(custom) => {
+                decision::with_foreign(&custom.extract_with_context(cx, extractor))
+            }
         }
     }
 

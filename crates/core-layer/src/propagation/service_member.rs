@@ -12,6 +12,9 @@ use super::text::{percent_decode, percent_encode};
 /// The key of the member.
 pub const KEY: &str = "sw";
 
+/// The response header in which a server names itself to a caller that has named itself.
+pub const RESPONSE_HEADER: &str = "spanweave-service";
+
 /// Bytes of a service name that travel.
 const MAX_NAME: usize = 128;
 
@@ -36,7 +39,21 @@ pub fn split(state: &TraceState) -> (TraceState, Option<String>) {
 /// The name of the calling service, if its trace state says it. At most 128 bytes, never empty,
 /// without control characters.
 pub fn caller(state: &TraceState) -> Option<String> {
-    let name = percent_decode(state.get(KEY)?);
+    decode(state.get(KEY)?)
+}
+
+/// A service's name as the value of [`RESPONSE_HEADER`]; always a legal one.
+pub fn to_header(service: &str) -> String {
+    encode(service)
+}
+
+/// The name in a [`RESPONSE_HEADER`]. At most 128 bytes, never empty, without control characters.
+pub fn from_header(value: &str) -> Option<String> {
+    decode(value.get(..MAX_VALUE).unwrap_or(value))
+}
+
+fn decode(value: &str) -> Option<String> {
+    let name = percent_decode(value);
     let name = prefix(&name, MAX_NAME);
     let is_name = !name.is_empty() && !name.contains(char::is_control);
     is_name.then(|| name.to_owned())

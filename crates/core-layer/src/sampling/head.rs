@@ -340,6 +340,18 @@ impl HeadSampler {
         HeadDecision { sampled, trace_state: ot.replace_threshold(parent.trace_state, threshold) }
     }
 
+    /// Whether a root without a parent is certain to be dropped. Changes nothing: what it says
+    /// holds for as long as the root gets no parent.
+    pub fn surely_drops_root(&self, trace_id: TraceId) -> bool {
+        match &self.root {
+            Decider::AlwaysOn | Decider::RateLimited(_) => false,
+            Decider::AlwaysOff => true,
+            Decider::Ratio(own) => {
+                own.is_none_or(|own| !own.keeps(Randomness::of_trace_id(trace_id)))
+            }
+        }
+    }
+
     fn decide_root(&self, input: &HeadInput<'_>) -> HeadDecision {
         match &self.root {
             Decider::AlwaysOn => HeadDecision { sampled: true, trace_state: None },

@@ -126,13 +126,14 @@ impl Capture {
             let state = info.trace_state.as_deref().cloned().unwrap_or_default();
             return (info.head_sampled, state);
         }
+        let asked = parent.and_then(crate::propagation::decision_without_ids);
         let parent = parent.map(|cx| cx.span().span_context().clone()).filter(|cx| cx.is_valid());
         if let Some(parent) = &parent
             && !parent.is_remote()
         {
             return (parent.trace_flags().is_sampled(), parent.trace_state().clone());
         }
-        self.sample_root(trace_id, parent.as_ref(), name, kind)
+        self.sample_root(trace_id, parent.as_ref(), asked, name, kind)
     }
 
     fn sdk_span_started(&self, span: &Span, parent: &Context) {

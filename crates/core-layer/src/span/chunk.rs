@@ -110,18 +110,23 @@ impl Chunk {
         self.text.clear();
     }
 
-    /// Gives memory back that one burst has left behind.
+    /// Whether the chunk has as many spans as a chunk should.
+    pub(crate) fn is_full(&self) -> bool {
+        self.entries.len() >= SPANS
+    }
+
+    /// Gives memory back that unusually large spans have left behind.
     pub(crate) fn shrink(&mut self) {
-        /// What a thread fills between two sweeps under a steady load.
-        const SPANS: usize = 1024;
-        self.entries.shrink_to(SPANS);
-        self.slots.shrink_to(SPANS * 8);
-        self.events.shrink_to(SPANS);
-        self.links.shrink_to(SPANS / 8);
-        self.measurements.shrink_to(SPANS);
-        self.text.shrink_to(SPANS * 64);
+        self.slots.shrink_to(SPANS * 32);
+        self.events.shrink_to(SPANS * 8);
+        self.links.shrink_to(SPANS);
+        self.text.shrink_to(SPANS * 1024);
     }
 }
+
+/// Spans in a chunk. Chunks of one size are never grown once they have been used, and some of
+/// them fit the second-level cache.
+const SPANS: usize = 128;
 
 #[cfg(test)]
 mod tests {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use opentelemetry::trace::{
     SpanContext, SpanId, SpanKind, Status, TraceFlags, TraceId, TraceState,
 };
-use opentelemetry::{InstrumentationScope, KeyValue};
+use opentelemetry::{Context, InstrumentationScope, KeyValue};
 use tracing_core::Metadata;
 
 use super::attributes::{AttributeValue, Attributes, Slot, Stored, Text};
@@ -149,6 +149,10 @@ pub(crate) struct Head {
     pub(crate) thread_id: u64,
     pub(crate) thread_name: Option<&'static str>,
     pub(crate) trace_state: Option<Arc<TraceState>>,
+    /// What the context of a parent in another process holds besides its ids: baggage.
+    pub(crate) carried: Option<Arc<Context>>,
+    /// The decision of a caller that named no span.
+    pub(crate) asked: Option<bool>,
     /// The service that called, as it named itself.
     pub(crate) caller: Option<Arc<str>>,
     pub(crate) scope: Option<Arc<InstrumentationScope>>,
@@ -181,6 +185,8 @@ impl Default for Head {
             thread_id: 0,
             thread_name: None,
             trace_state: None,
+            carried: None,
+            asked: None,
             caller: None,
             scope: None,
         }

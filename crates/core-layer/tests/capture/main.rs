@@ -4,6 +4,7 @@
 mod support;
 
 mod bad_input;
+mod caller;
 mod context;
 mod errors;
 mod fields;

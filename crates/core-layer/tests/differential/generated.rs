@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::machine::execute;
 use crate::normalise::{check_native, compare, normalise};
-use crate::program::{Program, WORKERS, program};
+use crate::program::{Program, WORKERS, program, show};
 use crate::run::{Kind, Run};
 use crate::seed::for_all;
 use crate::workers::Workers;
@@ -14,7 +14,7 @@ fn random_programs_make_the_same_spans_under_both_captures() {
     // Reused, so that the records that a pipeline recycles come from other programs.
     let runs = Run::all().map(Arc::new);
     let workers = Workers::new(WORKERS);
-    for_all(3000, program(), |program| same_under_all(&runs, &workers, &program));
+    for_all(3000, program(), show, |program| same_under_all(&runs, &workers, &program));
 }
 
 fn same_under_all(

@@ -313,7 +313,6 @@ impl Machine {
             state.events += 1;
             state.events
         };
-        emit(&hung(hang, parent.as_ref()), level, number, fields);
         let (ours, theirs) = match hang {
             Hang::Contextual => HELD.with_borrow(|held| {
                 let number = |entered: &Entered| entered.number;
@@ -326,6 +325,10 @@ impl Machine {
                 (parent, parent)
             }
         };
+        // What an event says of errors goes to its span: nothing, where it is not clear to which.
+        let silent = EventFields::default();
+        let fields = if ours == theirs { fields } else { &silent };
+        emit(&hung(hang, parent.as_ref()), level, number, fields);
         let has_message = fields.message.as_ref().is_some_and(|message| match message {
             Datum::Failure(_) => false,
             other => other.as_error_text().is_none_or(|text| !text.is_empty()),

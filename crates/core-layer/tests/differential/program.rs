@@ -76,7 +76,7 @@ pub(crate) enum Level {
     Debug,
 }
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Fields {
     pub(crate) a: Option<Datum>,
     pub(crate) b: Option<Datum>,
@@ -88,13 +88,31 @@ pub(crate) struct Fields {
     pub(crate) status_description: Option<&'static str>,
 }
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub(crate) struct EventFields {
     pub(crate) message: Option<Datum>,
     pub(crate) error: Option<Datum>,
     pub(crate) a: Option<Datum>,
     pub(crate) b: Option<Datum>,
 }
+
+/// Shows only what is set.
+macro_rules! debug_set {
+    ($type:ident: $($field:ident),*) => {
+        impl fmt::Debug for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                let mut shown = f.debug_struct("");
+                $(if let Some(value) = &self.$field {
+                    shown.field(stringify!($field), value);
+                })*
+                shown.finish()
+            }
+        }
+    };
+}
+
+debug_set!(Fields: a, b, password, failure, name, kind, status_code, status_description);
+debug_set!(EventFields: message, error, a, b);
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Choice {
@@ -349,6 +367,17 @@ fn simple() -> BoxedStrategy<Op> {
 fn op() -> BoxedStrategy<Op> {
     let poll = (any::<Pick>(), vec(simple(), 0..4)).prop_map(|(task, ops)| Op::Poll(task, ops));
     prop_oneof![12 => simple(), 1 => poll].boxed()
+}
+
+/// A line for each instruction.
+pub(crate) fn show(program: &Program) -> String {
+    let mut text = String::new();
+    for (thread, ops) in program {
+        for op in ops {
+            text.push_str(&format!("  thread {thread}: {op:?}\n"));
+        }
+    }
+    text
 }
 
 /// Half of the programs stay on one thread.

@@ -14,6 +14,7 @@ fn number(variable: &str) -> Option<u64> {
 pub(crate) fn for_all<S: Strategy>(
     cases: u32,
     strategy: S,
+    show: impl Fn(&S::Value) -> String,
     check: impl Fn(S::Value) -> Result<(), String>,
 ) {
     let seed = number("SPANWEAVE_SEED").unwrap_or_else(|| {
@@ -30,7 +31,7 @@ pub(crate) fn for_all<S: Strategy>(
     match result {
         Ok(()) => {}
         Err(TestError::Fail(reason, value)) => {
-            panic!("SPANWEAVE_SEED={seed}\n{value:#?}\n{reason}")
+            panic!("SPANWEAVE_SEED={seed}\n{}\n{reason}", show(&value))
         }
         Err(TestError::Abort(reason)) => panic!("SPANWEAVE_SEED={seed}: {reason}"),
     }
