@@ -165,6 +165,21 @@ impl<'a> SpanEnd<'a> {
         self.record.parent_is_remote()
     }
 
+    /// Whether the span would have taken the current span as its parent and there was none, nor
+    /// was it given one later: it began a trace without being told to.
+    pub fn found_no_parent(&self) -> bool {
+        let head = &self.record.head;
+        head.metadata.is_some()
+            && head.parent_span_id == SpanId::INVALID
+            && !head.explicit_root
+            && head.asked.is_none()
+    }
+
+    /// Where in the code the span was made; `None` for spans of the OpenTelemetry API.
+    pub fn metadata(&self) -> Option<&'static Metadata<'static>> {
+        self.record.head.metadata
+    }
+
     /// The name of the service that called, where it gave one.
     pub fn caller_service(&self) -> Option<&'a str> {
         self.record.caller_service()

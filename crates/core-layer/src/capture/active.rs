@@ -6,7 +6,7 @@ use std::sync::{Arc, PoisonError, RwLock, Weak};
 use std::time::SystemTime;
 
 use opentelemetry::trace::{
-    Span, SpanContext, SpanId, SpanRef, Status, TraceContextExt, TraceFlags,
+    Span, SpanContext, SpanId, SpanKind, Status, TraceContextExt, TraceFlags, TraceState,
 };
 use opentelemetry::{Context, KeyValue};
 
@@ -21,6 +21,8 @@ pub(crate) struct Handle {
     capture: u64,
     id: u64,
     span_id: SpanId,
+    /// The head decision of a caller, where the context was made before our own.
+    undecided: Option<Option<bool>>,
 }
 
 /// The span in a `Context` that stands for a span of `tracing`.
@@ -35,7 +37,8 @@ pub(crate) struct ActiveSpan {
 
 impl ActiveSpan {
     pub(crate) fn new(capture: &Capture, id: u64, info: &SpanInfo) -> Self {
-        let handle = Handle { capture: capture.id, id, span_id: info.span_id };
+        let undecided = (!info.frozen).then_some(info.asked);
+        let handle = Handle { capture: capture.id, id, span_id: info.span_id, undecided };
         Self { handle, context: info.context() }
     }
 }
@@ -197,10 +200,26 @@ impl Span for ActiveSpan {
     fn end_with_timestamp(&mut self, _timestamp: SystemTime) {}
 }
 
-/// What stands in a context for its span, without asking whose it is.
-pub(crate) fn parent_in(span: &SpanRef<'_>) -> Option<SpanContext> {
+/// The context of the span in `cx`, whosever it is.
+///
+/// A context that was made before the head decision lacks it, and a span that has closed cannot
+/// be asked. So the decision is taken again: it depends on the trace, except for rate limits.
+pub(crate) fn parent_in(cx: &Context) -> Option<SpanContext> {
+    let span = cx.span();
     let context = span.span_context();
-    context.is_valid().then(|| context.clone())
+    if !context.is_valid() {
+        return None;
+    }
+    let decide = |handle: Handle| {
+        let asked = handle.undecided?;
+        let capture = capture(handle.capture)?;
+        let (trace_id, kind) = (context.trace_id(), SpanKind::Internal);
+        let (sampled, state) = capture.sample_root(trace_id, None, asked, "", &kind);
+        let flags = context.trace_flags().with_sampled(sampled);
+        let state = if state == TraceState::NONE { context.trace_state().clone() } else { state };
+        Some(SpanContext::new(trace_id, context.span_id(), flags, false, state))
+    };
+    handle_in(cx).and_then(decide).or_else(|| Some(context.clone()))
 }
 
 /// The flags that a new trace starts with: its id is random (trace context level 2).

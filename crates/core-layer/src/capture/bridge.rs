@@ -7,8 +7,8 @@
 use std::any::Any;
 use std::sync::Arc;
 
-use opentelemetry::Context;
-use opentelemetry::trace::{SpanRef, TraceContextExt, TracerProvider};
+use opentelemetry::trace::{SpanContext, Status, TracerProvider};
+use opentelemetry::{Context, KeyValue};
 use opentelemetry_sdk::trace::{SdkTracer, SdkTracerProvider};
 use tracing::Span;
 use tracing_core::Subscriber;
@@ -81,12 +81,42 @@ pub(super) fn context(span: &Span) -> Option<Context> {
     is_bridged(span).then(|| OpenTelemetrySpanExt::context(span))
 }
 
-pub(super) fn with_span(span: &Span, act: impl FnOnce(&SpanRef<'_>)) -> bool {
-    match context(span) {
-        Some(cx) => {
-            act(&cx.span());
-            true
-        }
-        None => false,
+// The extension of the bridged layer is called for each of these: to go through the context would
+// start the span, and its parent and name could not be set any more.
+
+pub(super) fn add_link(span: &Span, cx: &SpanContext) -> bool {
+    let bridged = is_bridged(span);
+    if bridged {
+        OpenTelemetrySpanExt::add_link(span, cx.clone());
     }
+    bridged
+}
+
+pub(super) fn set_attribute(span: &Span, attribute: &KeyValue) -> bool {
+    let bridged = is_bridged(span);
+    if bridged {
+        let KeyValue { key, value, .. } = attribute.clone();
+        OpenTelemetrySpanExt::set_attribute(span, key, value);
+    }
+    bridged
+}
+
+pub(super) fn set_status(span: &Span, status: &Status) -> bool {
+    let bridged = is_bridged(span);
+    if bridged {
+        OpenTelemetrySpanExt::set_status(span, status.clone());
+    }
+    bridged
+}
+
+pub(super) fn add_event(
+    span: &Span,
+    name: &'static str,
+    attributes: impl FnOnce() -> Vec<KeyValue>,
+) -> bool {
+    let bridged = is_bridged(span);
+    if bridged {
+        OpenTelemetrySpanExt::add_event(span, name, attributes());
+    }
+    bridged
 }

@@ -22,8 +22,8 @@ use crate::span::{Attributes, ErrorSource, SpanRecord, Text};
 #[non_exhaustive]
 pub enum SetParentError {
     /// The span's ids are final: it has a parent in this process, or a child, or its context has
-    /// been asked for or injected; or it is entered on another thread, or another span has become
-    /// current since it was entered.
+    /// been asked for or injected; or it is entered on another thread or more than once, or another
+    /// span has become current since it was entered.
     AlreadyUsed,
     /// The span is disabled, closed, or no layer of spanweave sees it.
     Disabled,
@@ -154,7 +154,7 @@ impl SpanExt for Span {
 
     fn add_link(&self, cx: SpanContext) {
         #[cfg(feature = "bridge")]
-        if super::bridge::with_span(self, |span| span.add_link(cx.clone(), Vec::new())) {
+        if super::bridge::add_link(self, &cx) {
             return;
         }
         change(self, |capture, record| capture.add_link(record, cx, Vec::new()));
@@ -163,7 +163,7 @@ impl SpanExt for Span {
     fn set_attribute(&self, key: impl Into<Key>, value: impl Into<Value>) {
         let attribute = KeyValue::new(key.into(), value.into());
         #[cfg(feature = "bridge")]
-        if super::bridge::with_span(self, |span| span.set_attribute(attribute.clone())) {
+        if super::bridge::set_attribute(self, &attribute) {
             return;
         }
         change(self, |capture, record| capture.set_attribute(record, attribute));
@@ -171,7 +171,7 @@ impl SpanExt for Span {
 
     fn set_status(&self, status: Status) {
         #[cfg(feature = "bridge")]
-        if super::bridge::with_span(self, |span| span.set_status(status.clone())) {
+        if super::bridge::set_status(self, &status) {
             return;
         }
         change(self, |_, record| record.set_status(&status));
@@ -254,15 +254,10 @@ fn record(span: &Span, error: &(dyn Error + 'static), type_name: Option<&str>) {
     let told = Told::of(error, type_name);
     #[cfg(feature = "bridge")]
     {
-        let bridged = super::bridge::with_span(span, |span| {
-            let attributes = told
-                .attributes()
-                .map(|(key, value)| KeyValue::new(key, value.to_owned()))
-                .collect();
-            span.add_event("exception", attributes);
-            span.set_status(Status::error(told.message.clone()));
-        });
-        if bridged {
+        let attributes =
+            || told.attributes().map(|(key, value)| KeyValue::new(key, value.to_owned())).collect();
+        if super::bridge::add_event(span, "exception", attributes) {
+            super::bridge::set_status(span, &Status::error(told.message.clone()));
             return;
         }
     }
@@ -290,21 +285,22 @@ impl Capture {
         }
         if entered_here > 0 && self.activation {
             let current = Context::map_current(|cx| cx.span().span_context().span_id());
-            if current != span_id {
+            // Of several entries only the last one's context could be corrected.
+            if current != span_id || entered_here > 1 {
                 return Err(SetParentError::AlreadyUsed);
             }
         }
         // A parent of ours is frozen by its child, as any parent is.
         let ours = super::active::settle(cx).filter(|(capture, _)| capture.id == self.id);
+        let parent = super::active::parent_in(cx);
         let info = self.table.with(id, |record| {
             if record.head.frozen {
                 return Err(SetParentError::AlreadyUsed);
             }
-            let parent = cx.span().span_context().clone();
-            match &ours {
-                Some((_, parent)) => self.make_child(record, parent),
-                None if parent.is_valid() => self.make_child_of(record, &parent),
-                None => record.head.asked = propagation::decision_without_ids(cx),
+            match (&ours, &parent) {
+                (Some((_, parent)), _) => self.make_child(record, parent),
+                (None, Some(parent)) => self.make_child_of(record, parent),
+                (None, None) => record.head.asked = propagation::decision_without_ids(cx),
             }
             if propagation::carries_more(cx) {
                 record.head.carried = Some(Arc::new(cx.clone()));

@@ -28,6 +28,8 @@ pub(crate) struct SpanInfo {
     pub(crate) recording: bool,
     /// Nothing of this can change any more.
     pub(crate) frozen: bool,
+    /// What the caller of a local root decided.
+    pub(crate) asked: Option<bool>,
 }
 
 impl SpanInfo {
@@ -42,6 +44,7 @@ impl SpanInfo {
             head_sampled: record.head.head_sampled,
             recording: record.head.recording,
             frozen: record.head.frozen,
+            asked: record.asked(),
         }
     }
 }
@@ -63,6 +66,13 @@ pub(crate) struct Start {
     pub(crate) top: Top,
 }
 
+/// What is found on a thread for an event.
+pub(crate) struct StartEvent {
+    pub(crate) callsite: &'static CallsiteInfo,
+    pub(crate) current: Option<u64>,
+    pub(crate) scratch: RawSpan,
+}
+
 /// What the thread's stack says of the current span.
 pub(crate) enum Top {
     /// The stack is empty, or a span of somebody else has become current since.
@@ -77,14 +87,16 @@ pub(crate) struct Local {
     pub(crate) stack: Vec<Entered>,
     pub(crate) outbox: Arc<Outbox>,
     pub(crate) credit: Credit,
+    /// Empty records: the last one used is the next one taken.
     spare: Vec<RawSpan>,
+    thread: (u64, Option<&'static str>),
     /// Direct-mapped by the address of the metadata.
     callsites: Box<[Option<(usize, &'static CallsiteInfo)>]>,
 }
 
 /// Slots of the callsite cache of a thread; a power of two.
 const CALLSITES: usize = 128;
-/// Spare records that a thread keeps: the last one used is the next one taken.
+/// Empty records that a thread keeps.
 const SPARE: usize = 64;
 
 impl Local {
@@ -99,6 +111,7 @@ impl Local {
             outbox: capture.core.handoff.open(),
             credit: Credit::default(),
             spare: Vec::new(),
+            thread: thread(),
             callsites: vec![None; CALLSITES].into(),
         }
     }
@@ -135,7 +148,23 @@ impl Local {
         }
         let top = if contextual { self.top_under(capture, current) } else { Top::Unknown };
         bump(&self.outbox.counts.started);
-        Some(Start { callsite, record: self.record(), top })
+        let mut record = self.record();
+        (record.head.thread_id, record.head.thread_name) = self.thread;
+        Some(Start { callsite, record, top })
+    }
+
+    /// Prepares an event; `None` if it is not wanted.
+    pub(crate) fn start_event(
+        &mut self,
+        capture: &Capture,
+        metadata: &'static Metadata<'static>,
+    ) -> Option<StartEvent> {
+        let callsite = self.callsite(capture, metadata);
+        if !callsite.enabled && callsite.claimed_by.is_none() {
+            return None;
+        }
+        let current = self.stack.last().map(|top| top.id);
+        Some(StartEvent { callsite, current, scratch: self.record() })
     }
 
     /// What the stack says of the current span.
@@ -158,12 +187,12 @@ impl Local {
         innermost.map_or(SpanId::INVALID, |entered| entered.info.span_id)
     }
 
-    /// A record for a new span, as it was left.
+    /// An empty record.
     pub(crate) fn record(&mut self) -> RawSpan {
         self.spare.pop().unwrap_or_default()
     }
 
-    /// Takes a record back.
+    /// Takes an empty record back.
     pub(crate) fn recycle(&mut self, record: RawSpan) {
         if self.spare.len() < SPARE {
             self.spare.push(record);

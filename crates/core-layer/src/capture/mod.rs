@@ -46,7 +46,7 @@ pub use layer::Layer;
 pub use panic::install_panic_hook;
 pub use traced::traced;
 
-pub(crate) use active::settle;
+pub(crate) use active::{parent_in, settle};
 #[cfg(feature = "bridge")]
 pub(crate) use bridge::BridgeLayer;
 pub(crate) use layer::Mode;
@@ -164,19 +164,9 @@ impl Capture {
 
     fn set_recording(&self, record: &mut SpanRecord, recording: bool) {
         record.head.recording = recording;
-        if !recording && !record.attributes.is_empty() {
-            let observed: Vec<_> = record
-                .attributes
-                .iter()
-                .filter(|(key, _)| self.callsites.is_observed(key))
-                .map(|(key, value)| KeyValue::new(key.to_owned(), value.to_value()))
-                .collect();
-            record.clear_content();
-            for attribute in observed {
-                record.attributes.set(&attribute.key, attribute.value, usize::MAX);
-            }
-        } else if !recording {
-            record.clear_content();
+        if !recording {
+            record.attributes.retain(|key| self.callsites.is_observed(key));
+            record.forget_events_and_links();
         }
     }
 
@@ -277,8 +267,15 @@ pub(crate) fn context_for_injection() -> Context {
 /// process must not change any more.
 pub(crate) fn settled(cx: &Context) -> Cow<'_, Context> {
     match settle(cx) {
-        Some((_, info)) if info.context() != *cx.span().span_context() => {
-            Cow::Owned(cx.with_remote_span_context(info.context()))
+        Some((_, info)) => with_ids(cx, Some(info.context())),
+        None => with_ids(cx, parent_in(cx)),
+    }
+}
+
+fn with_ids(cx: &Context, ids: Option<SpanContext>) -> Cow<'_, Context> {
+    match ids {
+        Some(ids) if ids != *cx.span().span_context() => {
+            Cow::Owned(cx.with_remote_span_context(ids))
         }
         _ => Cow::Borrowed(cx),
     }

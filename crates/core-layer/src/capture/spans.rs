@@ -8,9 +8,9 @@ use tracing_core::span::{Attributes, Record};
 use tracing_core::{Event, Level, Metadata};
 
 use super::active::{ActiveSpan, parent_in, settle};
-use super::callsite::CallsiteInfo;
-use super::local::{Entered, Local, SpanInfo, Start, Top, thread, with_local};
-use super::visit::{FieldVisitor, Touched};
+use super::callsite::{CallsiteInfo, FieldClass};
+use super::local::{Entered, Local, SpanInfo, Start, StartEvent, Top, thread, with_local};
+use super::visit::{EXCEPTION, FieldVisitor, Touched};
 use super::{Capture, panic};
 use crate::clock;
 use crate::ids;
@@ -50,12 +50,11 @@ impl Capture {
     }
 
     fn spare(self: &Arc<Self>) -> RawSpan {
-        let mut record = self.local(Local::record).unwrap_or_default();
-        record.reset();
-        record
+        self.local(Local::record).unwrap_or_default()
     }
 
-    fn recycle(self: &Arc<Self>, record: RawSpan) {
+    fn recycle(self: &Arc<Self>, mut record: RawSpan) {
+        record.reset();
         self.local(|local| local.recycle(record));
     }
 
@@ -80,14 +79,13 @@ impl Capture {
         } else {
             self.contextual_parent(top, current)
         };
-        record.reset();
         record.head.metadata = Some(metadata);
         record.head.callsite = callsite.index;
         record.head.name = Name::Static(metadata.name());
         let now = clock::now();
         record.head.timing.start = now;
         record.head.timing.last = now;
-        (record.head.thread_id, record.head.thread_name) = thread();
+        record.head.explicit_root = attrs.is_root();
         record.head.born_in_panic = std::thread::panicking();
         self.place(&mut record, &parent);
         let recording = record.head.recording;
@@ -112,7 +110,9 @@ impl Capture {
             return None;
         }
         self.core.handoff.with_shared(|shared, _| bump(&shared.counts.started));
-        Some(Start { callsite, record: RawSpan::default(), top: Top::Unknown })
+        let mut record = RawSpan::default();
+        (record.head.thread_id, record.head.thread_name) = thread();
+        Some(Start { callsite, record, top: Top::Unknown })
     }
 
     /// Gives a new span its ids.
@@ -178,7 +178,7 @@ impl Capture {
         };
         match settle(&cx) {
             Some((capture, info)) if capture.id == self.id => Parent::Ours(info),
-            _ => parent_in(&cx.span()).map_or(Parent::None, Parent::Foreign),
+            _ => parent_in(&cx).map_or(Parent::None, Parent::Foreign),
         }
     }
 
@@ -315,27 +315,30 @@ impl Capture {
         current: impl FnOnce() -> Option<u64>,
     ) {
         let metadata = event.metadata();
-        let info = self.info(metadata);
-        if !info.enabled && info.claimed_by.is_none() {
-            return;
-        }
-        let is_error = *metadata.level() == Level::ERROR;
+        let start = self.local(|local| local.start_event(self, metadata)).unwrap_or_else(|| {
+            // The thread is ending.
+            let callsite = self.callsites.get(metadata);
+            let wanted = callsite.enabled || callsite.claimed_by.is_some();
+            wanted.then(|| StartEvent { callsite, current: None, scratch: RawSpan::default() })
+        });
+        let Some(StartEvent { callsite, current: top, scratch }) = start else { return };
         let id = match event.parent() {
             Some(parent) => Some(parent.into_u64()),
-            None if event.is_contextual() => {
-                self.local(|local| local.stack.last().map(|top| top.id)).flatten().or_else(current)
-            }
+            None if event.is_contextual() => top.or_else(current),
             None => None,
         };
-        if let Some(claim) = info.claimed_by {
-            return self.claimed(event, info, claim, id);
+        if let Some(claim) = callsite.claimed_by {
+            return self.claimed(event, callsite, claim, id, scratch);
         }
-        let Some(id) = id else { return };
-        let Some(recording) = self.table.with(id, |record| record.head.recording) else { return };
-        if !recording && !is_error {
-            return;
+        let is_error = *metadata.level() == Level::ERROR;
+        match id.and_then(|id| Some((id, self.table.with(id, |record| record.head.recording)?))) {
+            Some((id, recording))
+                if recording || is_error || callsite.fields.contains(&FieldClass::Error) =>
+            {
+                self.add_event(id, event, callsite, recording, scratch);
+            }
+            _ => self.recycle(scratch),
         }
-        self.add_event(id, event, info, recording);
     }
 
     fn add_event(
@@ -344,35 +347,25 @@ impl Capture {
         event: &Event<'_>,
         info: &'static CallsiteInfo,
         recording: bool,
+        mut scratch: RawSpan,
     ) {
         let metadata = event.metadata();
-        let mut scratch = self.spare();
-        if recording {
-            let level = metadata.level().as_str();
-            scratch.attributes.push(Text::Static("level"), text(level));
-            if !info.is_log {
-                scratch.attributes.push(Text::Static("target"), text(metadata.target()));
-            }
+        if recording && info.is_log {
+            scratch.attributes.push(Text::Static("level"), text(metadata.level().as_str()));
         }
         let mut visitor = FieldVisitor::event(&mut scratch, info, &self.core.limits, recording);
         event.record(&mut visitor);
         let (touched, message) = (visitor.touched, visitor.message);
         if recording && info.is_log {
             log_origin(event, &mut scratch.attributes);
-        } else if recording {
-            if let Some(file) = metadata.file() {
-                scratch.attributes.push(Text::Static("code.file.path"), text(file));
-            }
-            if let Some(line) = metadata.line() {
-                let line = crate::span::Stored::I64(i64::from(line));
-                scratch.attributes.push(Text::Static("code.line.number"), line);
-            }
         }
+        let origin = (!info.is_log).then_some(metadata);
         let is_error = *metadata.level() == Level::ERROR;
         let (now, limits) = (clock::now(), &self.core.limits);
         let name = message.unwrap_or(Text::Static(metadata.name()));
         self.table.with(id, |record| {
-            if is_error {
+            // `#[instrument(err)]` reports at any level.
+            if is_error || scratch.head.status == StatusCode::Error {
                 record.set_error(&scratch.status_message);
                 record.error_type.absorb(&scratch.error_type);
             }
@@ -380,9 +373,10 @@ impl Capture {
                 return;
             }
             record.head.truncated |= scratch.head.truncated;
-            record.add_event(name, now, &scratch.attributes, limits.events);
+            record.add_event_from(origin, name, now, &scratch.attributes, limits.events);
             if touched.exception {
-                for key in ["exception.message", "exception.type", "exception.stacktrace"] {
+                for key in EXCEPTION {
+                    record.attributes.remove(key);
                     if let Some(position) = scratch.attributes.position(key) {
                         let value = &scratch.attributes.slots()[position].value;
                         let value = record.attributes.copy_value(&scratch.attributes, value);
@@ -401,9 +395,9 @@ impl Capture {
         info: &'static CallsiteInfo,
         claim: usize,
         id: Option<u64>,
+        mut scratch: RawSpan,
     ) {
         let Some(spans) = self.callsites.event_spans().get(claim) else { return };
-        let mut scratch = self.spare();
         let mut visitor = FieldVisitor::event(&mut scratch, info, &self.core.limits, true);
         event.record(&mut visitor);
         let (_, thread_name) = thread();
@@ -421,7 +415,7 @@ impl Capture {
                 let recording =
                     id.and_then(|id| self.table.with(id, |record| record.head.recording));
                 if let (Some(id), Some(recording)) = (id, recording) {
-                    self.add_event(id, event, info, recording);
+                    self.add_event(id, event, info, recording, self.spare());
                 }
             }
             Some(EventVerdict::Ignore) | None => {}
@@ -588,6 +582,9 @@ fn merge(record: &mut SpanRecord, scratch: &SpanRecord, touched: Touched, limit:
     record.error_type.absorb(&scratch.error_type);
     record.head.truncated |= scratch.head.truncated;
     let list = &mut record.attributes;
+    if touched.exception {
+        EXCEPTION.iter().for_each(|key| list.remove(key));
+    }
     for slot in scratch.attributes.slots() {
         let value = list.copy_value(&scratch.attributes, &slot.value);
         let key = list.copy_text(&scratch.attributes, slot.key);

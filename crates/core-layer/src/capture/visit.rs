@@ -18,6 +18,10 @@ use crate::span::{ErrorSource, SpanLimits, SpanRecord, StatusCode, Stored, Text}
 
 /// What stands in place of a value whose `Debug` panicked.
 const PANICKED: &str = "<panicked while formatting>";
+/// What a list of attributes tells of an error. A later error replaces all of it: the message of
+/// one and the trace of another do not go together.
+pub(super) const EXCEPTION: [&str; 3] =
+    ["exception.message", "exception.type", "exception.stacktrace"];
 /// Errors of a source chain that are looked at; a cyclic chain must end.
 const MAX_CHAIN: usize = 32;
 
@@ -27,7 +31,7 @@ pub(crate) struct Touched {
     pub(crate) name: bool,
     pub(crate) kind: bool,
     pub(crate) status: bool,
-    /// An error value was recorded on an event: its message goes to the span as well.
+    /// An error value was recorded. The message of an event's error goes to the span as well.
     pub(crate) exception: bool,
 }
 
@@ -36,7 +40,6 @@ pub(crate) struct FieldVisitor<'a> {
     callsite: &'a CallsiteInfo,
     limits: &'a SpanLimits,
     limit: usize,
-    is_event: bool,
     recording: bool,
     pub(crate) touched: Touched,
     /// The name of an event, once it is known.
@@ -55,7 +58,6 @@ impl<'a> FieldVisitor<'a> {
             callsite,
             limits,
             limit: limits.attributes,
-            is_event: false,
             recording,
             touched: Touched::default(),
             message: None,
@@ -70,7 +72,7 @@ impl<'a> FieldVisitor<'a> {
         recording: bool,
     ) -> Self {
         let limit = limits.attributes_per_event;
-        Self { is_event: true, limit, ..Self::span(record, callsite, limits, recording) }
+        Self { limit, ..Self::span(record, callsite, limits, recording) }
     }
 
     fn class(&self, field: &Field) -> FieldClass {
@@ -180,9 +182,19 @@ impl<'a> FieldVisitor<'a> {
                 self.touched.status = true;
                 self.record.set_error(cut(value, self.limits.value_bytes));
             }
-            FieldClass::Message => self.message = Some(self.text(value)),
+            FieldClass::Message => {
+                let text = self.text(value);
+                self.told(text);
+            }
             FieldClass::Error if self.message.is_none() => self.error_text(value),
             _ => self.put_text(field.name(), value),
+        }
+    }
+
+    /// An empty message is none: the event keeps its own name.
+    fn told(&mut self, message: Text) {
+        if !self.record.attributes.resolve(message).is_empty() {
+            self.message = Some(message);
         }
     }
 
@@ -253,7 +265,10 @@ impl Visit for FieldVisitor<'_> {
             FieldClass::Sensitive => self.masked(field),
             FieldClass::Log => {}
             FieldClass::Message if !self.recording => self.message = Some(Text::Static("")),
-            FieldClass::Message => self.message = Some(self.format(value)),
+            FieldClass::Message => {
+                let text = self.format(value);
+                self.told(text);
+            }
             class => {
                 let text = self.format_owned(value);
                 self.special(field, class, &text);
@@ -272,12 +287,15 @@ impl Visit for FieldVisitor<'_> {
             let rendering = self.format_owned(&value);
             self.record.error_type.offer_debug(&rendering);
         }
-        self.touched.exception = self.is_event;
+        self.touched.exception = true;
         if !self.recording {
             return;
         }
         let message = self.format_owned(&Displayed(value));
         let chain = catch_unwind(AssertUnwindSafe(|| self.chain(value))).unwrap_or_default();
+        for key in EXCEPTION {
+            self.record.attributes.remove(key);
+        }
         self.put_text("exception.message", &message);
         if let Ok(Some(class)) = &class {
             self.put_text("exception.type", class);

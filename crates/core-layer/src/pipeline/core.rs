@@ -136,23 +136,28 @@ impl Core {
     }
 
     /// Takes a span that has ended, measured and all, on the thread that owns `outbox`. The record
-    /// can be used again afterwards.
+    /// is empty afterwards.
     pub(crate) fn finish(&self, outbox: &Outbox, credit: &mut Credit, span: &mut SpanRecord) {
         bump(&outbox.counts.ended);
         let to_worker = span.head.recording
             || self.log_longer_than.is_some_and(|limit| span.duration_nanos() > limit);
         if !to_worker {
             bump(&outbox.counts.sampled_out);
+            span.reset();
             return;
         }
         match self.handoff.push(outbox, credit, span) {
             Ok(Wake::No) => {}
             Ok(Wake::Yes) => self.signal.wake(),
-            Err(Refused::Full) => {
-                self.ledger.dropped().add(DropReason::QueueFull, 1);
+            Err(refused) => {
+                let reason = match refused {
+                    Refused::Full => DropReason::QueueFull,
+                    Refused::Stopped => DropReason::AfterShutdown,
+                };
+                self.ledger.dropped().add(reason, 1);
                 self.signal.wake();
+                span.reset();
             }
-            Err(Refused::Stopped) => self.ledger.dropped().add(DropReason::AfterShutdown, 1),
         }
     }
 

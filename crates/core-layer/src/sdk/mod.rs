@@ -16,7 +16,7 @@ use opentelemetry_sdk::trace::{
     SpanProcessor,
 };
 
-use crate::capture::{Capture, settle};
+use crate::capture::{Capture, parent_in, settle};
 use crate::clock;
 use crate::ids;
 use crate::span::{RawSpan, SpanLimits};
@@ -127,7 +127,7 @@ impl Capture {
             return (info.head_sampled, state);
         }
         let asked = parent.and_then(crate::propagation::decision_without_ids);
-        let parent = parent.map(|cx| cx.span().span_context().clone()).filter(|cx| cx.is_valid());
+        let parent = parent.and_then(parent_in);
         if let Some(parent) = &parent
             && !parent.is_remote()
         {

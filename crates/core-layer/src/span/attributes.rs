@@ -35,8 +35,8 @@ pub(crate) struct Slot {
 /// How much a list holds.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Extent {
-    pub(crate) slots: usize,
-    pub(crate) text: usize,
+    pub(crate) slots: u32,
+    pub(crate) text: u32,
     dropped: u32,
     array_bytes: u32,
 }
@@ -165,6 +165,12 @@ impl Attributes {
         self.slots[position].value = value;
     }
 
+    pub(crate) fn remove(&mut self, key: &str) {
+        while let Some(position) = self.position(key) {
+            self.slots.remove(position);
+        }
+    }
+
     pub(crate) fn add_dropped(&mut self, count: u32) {
         self.dropped = self.dropped.saturating_add(count);
     }
@@ -232,6 +238,12 @@ impl Attributes {
         }
     }
 
+    /// Removes the attributes whose keys are not wanted.
+    pub(crate) fn retain(&mut self, mut keep: impl FnMut(&str) -> bool) {
+        let Self { slots, text, .. } = self;
+        slots.retain(|slot| keep(resolve(text, slot.key)));
+    }
+
     /// Removes earlier values of keys that were set again; the last one stays, in its place.
     pub(crate) fn keep_last_of_each_key(&mut self) {
         let mut index = 0;
@@ -247,13 +259,7 @@ impl Attributes {
     }
 
     pub(crate) fn resolve(&self, text: Text) -> &str {
-        match text {
-            Text::Static(text) => text,
-            Text::Range { start, len } => {
-                let start = start as usize;
-                self.text.get(start..start + len as usize).unwrap_or_default()
-            }
-        }
+        resolve(&self.text, text)
     }
 
     pub(crate) fn value<'a>(&'a self, value: &'a Stored) -> AttributeValue<'a> {
@@ -274,8 +280,9 @@ impl Attributes {
     /// Moves the content to the end of `slots` and `text`.
     pub(crate) fn move_to(&mut self, slots: &mut Vec<Slot>, text: &mut String) -> Extent {
         let extent = Extent {
-            slots: self.slots.len(),
-            text: self.text.len(),
+            // Text above four GiB is never stored, and slots are more than a byte each.
+            slots: self.slots.len() as u32,
+            text: self.text.len() as u32,
             dropped: self.dropped,
             array_bytes: self.array_bytes,
         };
@@ -294,7 +301,7 @@ impl Attributes {
         slots: impl Iterator<Item = Slot>,
         text: &str,
     ) {
-        self.slots.extend(slots.take(extent.slots));
+        self.slots.extend(slots.take(extent.slots as usize));
         self.text.push_str(text);
         self.dropped = extent.dropped;
         self.array_bytes = extent.array_bytes;
@@ -310,6 +317,16 @@ impl Attributes {
         self.text.shrink_to(KEPT_TEXT);
         self.dropped = 0;
         self.array_bytes = 0;
+    }
+}
+
+fn resolve(owner: &str, text: Text) -> &str {
+    match text {
+        Text::Static(text) => text,
+        Text::Range { start, len } => {
+            let start = start as usize;
+            owner.get(start..start + len as usize).unwrap_or_default()
+        }
     }
 }
 

@@ -15,14 +15,16 @@ use crate::ports::Measurement;
 #[derive(Debug)]
 struct Entry {
     head: Head,
-    name: usize,
-    status: usize,
-    error: (Source, usize),
+    // Lengths in the arrays; limits on spans keep all of them far below four billion.
+    name: u32,
+    status: u32,
+    error: u32,
+    error_source: Source,
     attributes: Extent,
     event_attributes: Extent,
-    events: usize,
-    links: usize,
-    measurements: usize,
+    events: u32,
+    links: u32,
+    measurements: u32,
 }
 
 /// Finished spans in a row.
@@ -48,25 +50,18 @@ impl Chunk {
         text.push_str(&record.name_text);
         text.push_str(&record.status_message);
         let entry = Entry {
-            name: record.name_text.len(),
-            status: record.status_message.len(),
-            error: (Source::None, record.error_type.len()),
-            events: record.events.len(),
-            links: record.links.len(),
-            measurements: record.measurements.len(),
-            attributes: Extent::default(),
-            event_attributes: Extent::default(),
+            name: record.name_text.len() as u32,
+            status: record.status_message.len() as u32,
+            error: record.error_type.len() as u32,
+            error_source: record.error_type.move_to(text),
+            attributes: record.attributes.move_to(&mut self.slots, text),
+            event_attributes: record.event_attributes.move_to(&mut self.slots, text),
+            events: record.events.len() as u32,
+            links: record.links.len() as u32,
+            measurements: record.measurements.len() as u32,
             head: std::mem::take(&mut record.head),
         };
         self.entries.push(entry);
-        let error = record.error_type.move_to(text);
-        let attributes = record.attributes.move_to(&mut self.slots, text);
-        let event_attributes = record.event_attributes.move_to(&mut self.slots, text);
-        if let Some(entry) = self.entries.last_mut() {
-            entry.error.0 = error;
-            entry.attributes = attributes;
-            entry.event_attributes = event_attributes;
-        }
         record.name_text.clear();
         record.status_message.clear();
         self.events.append(&mut record.events);
@@ -85,8 +80,8 @@ impl Chunk {
         let mut links = self.links.drain(..);
         let mut measurements = self.measurements.drain(..);
         let mut rest = self.text.as_str();
-        let mut next = |len: usize| {
-            let (text, after) = rest.split_at_checked(len).unwrap_or((rest, ""));
+        let mut next = |len: u32| {
+            let (text, after) = rest.split_at_checked(len as usize).unwrap_or((rest, ""));
             rest = after;
             text
         };
@@ -96,14 +91,14 @@ impl Chunk {
             record.head = entry.head;
             record.name_text.push_str(next(entry.name));
             record.status_message.push_str(next(entry.status));
-            record.error_type.move_from(entry.error.0, next(entry.error.1));
+            record.error_type.move_from(entry.error_source, next(entry.error));
             let text = next(entry.attributes.text);
             record.attributes.move_from(entry.attributes, slots.by_ref(), text);
             let text = next(entry.event_attributes.text);
             record.event_attributes.move_from(entry.event_attributes, slots.by_ref(), text);
-            record.events.extend(events.by_ref().take(entry.events));
-            record.links.extend(links.by_ref().take(entry.links));
-            record.measurements.extend(measurements.by_ref().take(entry.measurements));
+            record.events.extend(events.by_ref().take(entry.events as usize));
+            record.links.extend(links.by_ref().take(entry.links as usize));
+            record.measurements.extend(measurements.by_ref().take(entry.measurements as usize));
             take(raw);
         }
         drop((slots, events, links, measurements));

@@ -82,7 +82,7 @@ fn fill_event(record: &mut SpanRecord, event: Event) {
     let count = own.len() as u32 - first;
     let time = unix_nanos(event.timestamp);
     let dropped = event.dropped_attributes_count;
-    record.events.push(EventHead { name, time, first, count, dropped });
+    record.events.push(EventHead { name, time, first, count, dropped, origin: None });
 }
 
 impl SpanRecord {

@@ -65,6 +65,8 @@ pub(crate) struct EventHead {
     pub(crate) first: u32,
     pub(crate) count: u32,
     pub(crate) dropped: u32,
+    /// The callsite of an event of `tracing`: what it says need not be copied with every event.
+    pub(crate) origin: Option<&'static Metadata<'static>>,
 }
 
 /// A link from a span to another one.
@@ -96,10 +98,22 @@ impl<'a> EventView<'a> {
         self.head.time.wrapping_add(self.record.head.wall_offset)
     }
 
-    /// Its attributes.
+    /// Its attributes; those that its callsite tells (level, target, place in the code) first.
     pub fn attributes(&self) -> impl ExactSizeIterator<Item = (&'a str, AttributeValue<'a>)> {
         let list = &self.record.event_attributes;
-        self.slots().iter().map(|slot| (list.resolve(slot.key), list.value(&slot.value)))
+        let (slots, origin, told) = (self.slots(), self.head.origin, self.told());
+        (0..told + slots.len()).map(move |index| match slots.get(index.wrapping_sub(told)) {
+            Some(slot) => (list.resolve(slot.key), list.value(&slot.value)),
+            None => tell(origin, index),
+        })
+    }
+
+    /// How many attributes the callsite tells.
+    fn told(&self) -> usize {
+        self.head.origin.map_or(0, |origin| {
+            // The line is known only where the file is.
+            2 + usize::from(origin.file().is_some()) * (1 + usize::from(origin.line().is_some()))
+        })
     }
 
     /// Attributes that a limit kept out.
@@ -111,6 +125,23 @@ impl<'a> EventView<'a> {
         let first = self.head.first as usize;
         let range = first..first + self.head.count as usize;
         self.record.event_attributes.slots().get(range).unwrap_or_default()
+    }
+}
+
+/// The attribute with that number of those that a callsite tells.
+fn tell(
+    origin: Option<&'static Metadata<'static>>,
+    index: usize,
+) -> (&'static str, AttributeValue<'static>) {
+    let line = origin.and_then(|origin| origin.line()).unwrap_or_default();
+    let text = |get: fn(&'static Metadata<'static>) -> &'static str| {
+        AttributeValue::Str(origin.map(get).unwrap_or_default())
+    };
+    match index {
+        0 => ("level", text(|origin| origin.level().as_str())),
+        1 => ("target", text(|origin| origin.target())),
+        2 => ("code.file.path", text(|origin| origin.file().unwrap_or_default())),
+        _ => ("code.line.number", AttributeValue::I64(i64::from(line))),
     }
 }
 
@@ -129,6 +160,8 @@ pub(crate) struct Head {
     pub(crate) frozen: bool,
     /// Content is kept: the head sampled the trace, or tail rules may keep it.
     pub(crate) recording: bool,
+    /// It was created as a root on purpose.
+    pub(crate) explicit_root: bool,
     /// It was created while the thread was unwinding: a panic is not its own.
     pub(crate) born_in_panic: bool,
     /// A value was cut to the limit.
@@ -170,6 +203,7 @@ impl Default for Head {
             head_sampled: false,
             frozen: false,
             recording: true,
+            explicit_root: false,
             born_in_panic: false,
             truncated: false,
             observer_flags: 0,
@@ -374,6 +408,12 @@ impl SpanRecord {
         )
     }
 
+    /// What the caller of a local root decided, if it has one.
+    pub(crate) fn asked(&self) -> Option<bool> {
+        let has_parent = self.head.parent_span_id != SpanId::INVALID;
+        if has_parent { Some(self.head.flags.is_sampled()) } else { self.head.asked }
+    }
+
     pub(crate) fn set_name(&mut self, name: &str) {
         self.head.name = Name::Owned;
         self.name_text.clear();
@@ -413,6 +453,18 @@ impl SpanRecord {
         attributes: &Attributes,
         limit: usize,
     ) {
+        self.add_event_from(None, name, time, attributes, limit);
+    }
+
+    /// Appends an event of `tracing`, whose callsite is `origin`.
+    pub(crate) fn add_event_from(
+        &mut self,
+        origin: Option<&'static Metadata<'static>>,
+        name: Text,
+        time: MonotonicNanos,
+        attributes: &Attributes,
+        limit: usize,
+    ) {
         if self.events.len() >= limit {
             self.head.dropped_events = self.head.dropped_events.saturating_add(1);
             return;
@@ -427,7 +479,7 @@ impl SpanRecord {
             return;
         };
         let dropped = attributes.dropped();
-        self.events.push(EventHead { name, time, first, count, dropped });
+        self.events.push(EventHead { name, time, first, count, dropped, origin });
     }
 
     pub(crate) fn add_link(&mut self, link: Link, limit: usize) {
@@ -455,22 +507,27 @@ impl SpanRecord {
         }
     }
 
-    /// Forgets the content and keeps the memory.
-    pub(crate) fn clear_content(&mut self) {
-        const KEPT_LINKS: usize = 8;
-        const KEPT_EVENTS: usize = 32;
-        const KEPT_TEXT: usize = 1024;
-        self.attributes.clear();
+    /// Forgets what only a recorded span has besides its attributes.
+    pub(crate) fn forget_events_and_links(&mut self) {
         self.events.clear();
-        self.events.shrink_to(KEPT_EVENTS);
         self.event_attributes.clear();
         self.links.clear();
-        self.links.shrink_to(KEPT_LINKS);
-        self.name_text.shrink_to(KEPT_TEXT);
-        self.status_message.shrink_to(KEPT_TEXT);
         self.head.dropped_events = 0;
         self.head.dropped_links = 0;
         self.head.truncated = false;
+    }
+
+    /// Forgets the content and keeps the memory, but for what one unusual span needed.
+    fn clear_content(&mut self) {
+        const KEPT_LINKS: usize = 8;
+        const KEPT_EVENTS: usize = 32;
+        const KEPT_TEXT: usize = 1024;
+        self.forget_events_and_links();
+        self.attributes.clear();
+        self.events.shrink_to(KEPT_EVENTS);
+        self.links.shrink_to(KEPT_LINKS);
+        self.name_text.shrink_to(KEPT_TEXT);
+        self.status_message.shrink_to(KEPT_TEXT);
     }
 
     /// Makes the record ready for another span.

@@ -11,10 +11,19 @@ use crate::workers::Workers;
 
 #[test]
 fn random_programs_make_the_same_spans_under_both_captures() {
+    random_programs(2000, true);
+}
+
+#[test]
+fn random_programs_make_the_same_spans_without_context_activation() {
+    random_programs(1000, false);
+}
+
+fn random_programs(cases: u32, activation: bool) {
     // Reused, so that the records that a pipeline recycles come from other programs.
-    let runs = Run::all().map(Arc::new);
+    let runs = Run::all(activation).map(Arc::new);
     let workers = Workers::new(WORKERS);
-    for_all(3000, program(), show, |program| same_under_all(&runs, &workers, &program));
+    for_all(cases, program(), show, |program| same_under_all(&runs, &workers, &program));
 }
 
 fn same_under_all(

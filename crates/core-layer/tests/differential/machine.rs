@@ -127,6 +127,16 @@ fn current_id() -> SpanId {
     Context::map_current(|cx| cx.span().span_context().span_id())
 }
 
+/// The span that is current on this thread: with us the one that was entered last, in the
+/// registry the last one that was not entered again.
+fn current() -> (Option<i64>, Option<i64>) {
+    HELD.with_borrow(|held| {
+        let number = |entered: &Entered| entered.number;
+        let first = held.entered.iter().rev().find(|entered| !entered.again);
+        (held.entered.last().map(number), first.map(number))
+    })
+}
+
 impl Machine {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap()
@@ -136,8 +146,11 @@ impl Machine {
         choose(&self.state().handles, pick).cloned()
     }
 
+    /// The current context is that of span `number`, where contexts are activated.
     fn learn_current(&self, number: i64) {
-        self.state().numbers.insert(current_id(), number);
+        if self.run.activation {
+            self.state().numbers.insert(current_id(), number);
+        }
     }
 
     /// The ids of a span are in use from now on.
@@ -268,9 +281,16 @@ impl Machine {
 
     fn open(&self, hang: Hang, level: Level, fields: &Fields) -> Option<()> {
         let parent = self.parent(hang)?;
+        let by_subscriber = !self.run.activation && matches!(hang, Hang::Contextual);
+        let (ours, theirs) = current();
+        if by_subscriber && ours != theirs {
+            // Without activation the parent differs where the target of an event does.
+            return None;
+        }
         let number = self.state().next_span();
         let span = open(&hung(hang, parent.as_ref()), level, number, fields);
         let is_local_root = match hang {
+            Hang::Contextual if by_subscriber && ours.is_some() => false,
             Hang::Contextual => Context::map_current(|cx| {
                 let span = cx.span();
                 !span.span_context().is_valid() || span.span_context().is_remote()
@@ -314,11 +334,7 @@ impl Machine {
             state.events
         };
         let (ours, theirs) = match hang {
-            Hang::Contextual => HELD.with_borrow(|held| {
-                let number = |entered: &Entered| entered.number;
-                let first = held.entered.iter().rev().find(|entered| !entered.again);
-                (held.entered.last().map(number), first.map(number))
-            }),
+            Hang::Contextual => current(),
             Hang::Root => (None, None),
             Hang::Under(_) => {
                 let parent = parent.as_ref().map(|(number, _)| *number);

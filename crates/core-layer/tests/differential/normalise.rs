@@ -170,6 +170,7 @@ impl Names {
 
     fn span_name(&self, id: SpanId) -> String {
         match u64::from_be_bytes(id.to_bytes()) {
+            0 => "none".into(),
             given @ 0..256 => format!("given {given}"),
             _ => self.spans.get(&id.to_bytes()).cloned().unwrap_or_else(|| "unseen".into()),
         }
@@ -236,16 +237,21 @@ fn name_ids_and_times(span: &mut Normal) {
     }
 }
 
+/// Fields that programs set to unsigned integers, and never to text that reads like a number.
+const UNSIGNED: [&str; 9] =
+    ["a", "b", "late", "failure", "unsigned", "size", "depth", "number", "extra"];
+
 /// **Unsigned integers.** `tracing-opentelemetry` has no method for them, so they arrive as
 /// formatted text; with us all that fit an `i64` are integers. Integers of 128 bits are text with
-/// both; those that would fit stand in fields named `wide`.
+/// both.
 fn unsigned_integers(kind: Kind, span: &mut Normal) {
     if kind == Kind::Native {
         return;
     }
     each_list(span, |attributes| {
-        for (_, value) in attributes.iter_mut().filter(|(key, _)| !key.starts_with("wide")) {
-            if let Value::String(text) = value
+        for key in UNSIGNED {
+            if let Some(value) = attributes.get_mut(key)
+                && let Value::String(text) = value
                 && let Ok(number @ 0..) = text.as_str().parse::<i64>()
                 && number.to_string() == text.as_str()
             {
@@ -316,11 +322,13 @@ fn masks_of_the_pipeline(kind: Kind, span: &mut Normal) {
     }
 }
 
-/// **`code.*` names.** Events do not carry the module's name with us: it is mostly their target.
-/// Events of the `log` crate do, since their target is often another one.
+/// **`code.*` names.** With us events do not carry the name of their module: it is their target,
+/// if not set otherwise. Events of the `log` crate do; none of them comes from this one.
 fn code_of_events(span: &mut Normal) {
     for (_, attributes) in &mut span.events {
-        if attributes.get("code.module.name") == attributes.get("target") {
+        if let Some(Value::String(module)) = attributes.get("code.module.name")
+            && module.as_str().starts_with(env!("CARGO_CRATE_NAME"))
+        {
             attributes.remove("code.module.name");
         }
     }

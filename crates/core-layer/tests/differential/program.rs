@@ -382,7 +382,7 @@ pub(crate) fn show(program: &Program) -> String {
 
 /// Half of the programs stay on one thread.
 pub(crate) fn program() -> impl Strategy<Value = Program> {
-    let one = vec(op(), 1..40).prop_map(|ops| vec![(0, ops)]);
-    let many = vec((0..=WORKERS, vec(op(), 1..8)), 1..8);
+    let one = vec(op(), 1..30).prop_map(|ops| vec![(0, ops)]);
+    let many = vec((0..=WORKERS, vec(op(), 1..6)), 1..7);
     prop_oneof![one, many]
 }

@@ -30,6 +30,7 @@ pub(crate) enum Kind {
 
 pub(crate) struct Run {
     pub(crate) kind: Kind,
+    pub(crate) activation: bool,
     pub(crate) dispatch: Dispatch,
     /// For spans of the OpenTelemetry API.
     pub(crate) tracer: SdkTracer,
@@ -38,27 +39,24 @@ pub(crate) struct Run {
 }
 
 impl Run {
-    pub(crate) fn new(kind: Kind) -> Self {
-        Self::with(kind, |_| {})
-    }
-
-    /// `change` does nothing to the stock SDK.
-    pub(crate) fn with(kind: Kind, change: impl FnOnce(&mut PipelineConfig)) -> Self {
+    /// `activation`: whether entering a span makes its OpenTelemetry context current.
+    pub(crate) fn new(kind: Kind, activation: bool) -> Self {
         let exported = Arc::default();
         let bridge = match kind {
             Kind::Native => Bridge::Native,
             Kind::Bridge => Bridge::TracingOpenTelemetry,
-            Kind::Stock => return Self::stock(exported),
+            Kind::Stock => return Self::stock(exported, activation),
         };
         let mut config = PipelineConfig::new(Resource::builder_empty().build());
         config.bridge = bridge;
+        config.context_activation = activation;
         let account = config.ledger.open("memory", "memory_span_exporter");
         let ledger = config.ledger.clone();
         config.sinks.push(Arc::new(Memory { spans: Arc::clone(&exported), ledger, account }));
-        change(&mut config);
         let (layer, pipeline) = start(config).unwrap();
         Self {
             kind,
+            activation,
             dispatch: Dispatch::new(Registry::default().with(layer)),
             tracer: pipeline.tracer_provider().tracer("api"),
             pipeline: Some(pipeline),
@@ -66,16 +64,18 @@ impl Run {
         }
     }
 
-    fn stock(exported: Arc<Mutex<Vec<SpanData>>>) -> Self {
+    fn stock(exported: Arc<Mutex<Vec<SpanData>>>, activation: bool) -> Self {
         let exporter = Exporter(Arc::clone(&exported));
         let provider = SdkTracerProvider::builder()
             .with_resource(Resource::builder_empty().build())
             .with_simple_exporter(exporter)
             .build();
         let tracer = provider.tracer_with_scope(spanweave_core::span::default_scope());
-        let layer = tracing_opentelemetry::layer().with_tracer(tracer);
+        let layer =
+            tracing_opentelemetry::layer().with_tracer(tracer).with_context_activation(activation);
         Self {
             kind: Kind::Stock,
+            activation,
             dispatch: Dispatch::new(Registry::default().with(layer)),
             tracer: provider.tracer("api"),
             pipeline: None,
@@ -83,8 +83,8 @@ impl Run {
         }
     }
 
-    pub(crate) fn all() -> [Self; 3] {
-        [Kind::Native, Kind::Bridge, Kind::Stock].map(Self::new)
+    pub(crate) fn all(activation: bool) -> [Self; 3] {
+        [Kind::Native, Kind::Bridge, Kind::Stock].map(|kind| Self::new(kind, activation))
     }
 
     pub(crate) fn scope<R>(&self, program: impl FnOnce() -> R) -> R {

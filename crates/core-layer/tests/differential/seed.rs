@@ -1,7 +1,5 @@
 //! Where random cases come from.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use proptest::strategy::Strategy;
 use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner};
 
@@ -17,10 +15,7 @@ pub(crate) fn for_all<S: Strategy>(
     show: impl Fn(&S::Value) -> String,
     check: impl Fn(S::Value) -> Result<(), String>,
 ) {
-    let seed = number("SPANWEAVE_SEED").unwrap_or_else(|| {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-        now.as_nanos() as u64
-    });
+    let seed = number("SPANWEAVE_SEED").unwrap_or_else(spanweave_core::clock::unix_nanos);
     let cases = number("SPANWEAVE_CASES").map_or(cases, |cases| cases as u32);
     let mut bytes = [0; 32];
     bytes[..8].copy_from_slice(&seed.to_le_bytes());
