@@ -6,6 +6,7 @@ what is wrong with one of them.
 
 import base64
 import json
+import math
 import re
 import time
 
@@ -56,7 +57,7 @@ def _strict(node):
 
 
 def value_of(any_value):
-    """An attribute's value; bytes become {"bytes": hex}."""
+    """An attribute's value as JSON has it; what JSON lacks becomes {"bytes": …}, {"double": …}."""
     which = any_value.WhichOneof("value")
     if which is None:
         return None
@@ -65,7 +66,11 @@ def value_of(any_value):
         return [value_of(item) for item in value.values]
     if which == "kvlist_value":
         return attributes_of(value.values)
-    return {"bytes": value.hex()} if which == "bytes_value" else value
+    if which == "bytes_value":
+        return {"bytes": value.hex()}
+    if which == "double_value" and not math.isfinite(value):
+        return {"double": str(value)}
+    return value
 
 
 def attributes_of(pairs):

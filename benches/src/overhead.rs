@@ -160,10 +160,9 @@ fn flat_out(threads: usize, request: fn(u64)) -> Outcome {
         threads.into_iter().filter_map(|thread| thread.join().ok()).collect()
     });
     let nanos: u64 = results.iter().map(|(nanos, ..)| nanos).sum();
-    let sum = |pick: fn(&(u64, (u64, u64), (u64, u64))) -> (u64, u64)| {
-        results.iter().map(pick).fold((0, 0), |sum, next| (sum.0 + next.0, sum.1 + next.1))
-    };
-    let (before, after) = (sum(|result| result.1), sum(|result| result.2));
+    let add = |sum: (u64, u64), next: (u64, u64)| (sum.0 + next.0, sum.1 + next.1);
+    let before = results.iter().map(|(_, before, _)| *before).fold((0, 0), add);
+    let after = results.iter().map(|(.., after)| *after).fold((0, 0), add);
     let requests = each * threads as u64;
     let per_request = nanos as f64 / requests as f64;
     outcome(per_request, 0.0, before, after, requests, WARM_UP * threads as u64)

@@ -81,7 +81,7 @@ pub(crate) enum Running {
     Quiet,
     Spanweave(Box<spanweave::Telemetry>),
     Sdk(SdkTracerProvider),
-    Fastrace(Arc<AtomicU64>),
+    Fastrace,
 }
 
 /// A layer that does nothing.
@@ -113,8 +113,8 @@ impl Running {
             Peer::Fastrace => {
                 let count = Arc::new(AtomicU64::new(0));
                 let config = fastrace::collector::Config::default();
-                fastrace::set_reporter(Counter(count.clone()), config);
-                Ok(Self::Fastrace(count))
+                fastrace::set_reporter(Counter(count), config);
+                Ok(Self::Fastrace)
             }
             Peer::TracingOpenTelemetry => {
                 let exporter = SpanExporter::builder()
@@ -143,7 +143,7 @@ impl Running {
         const DEADLINE: Duration = Duration::from_secs(60);
         match self {
             Self::Quiet => Ok(0),
-            Self::Fastrace(_) => {
+            Self::Fastrace => {
                 fastrace::flush();
                 Ok(0)
             }

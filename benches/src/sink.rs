@@ -95,7 +95,8 @@ fn connection(stream: TcpStream) -> std::io::Result<()> {
         }
         body.resize(length, 0);
         input.read_exact(&mut body)?;
-        let answer = if first.starts_with("GET") {
+        let is_query = first.starts_with("GET");
+        let answer = if is_query {
             SPANS.load(Ordering::SeqCst).to_string()
         } else {
             SPANS.fetch_add(count_spans(&body).unwrap_or(0), Ordering::SeqCst);
@@ -106,6 +107,9 @@ fn connection(stream: TcpStream) -> std::io::Result<()> {
             "HTTP/1.1 200 OK\r\ncontent-type: application/x-protobuf\r\ncontent-length: {}\r\n\r\n{answer}",
             answer.len()
         )?;
+        if is_query {
+            return Ok(());
+        }
     }
 }
 

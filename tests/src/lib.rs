@@ -7,9 +7,12 @@ mod machine;
 mod tools;
 
 mod process;
+
+mod postgres;
 mod receiver;
 
 pub use machine::{alone, shared, timed};
+pub use postgres::Postgres;
 pub use process::{Finished, Running, command};
 pub use receiver::Receiver;
 pub use tools::{promtool, python, script, shop, workspace};

@@ -164,7 +164,6 @@ impl Finished {
     ///
     /// # Panics
     /// Where it did not.
-    #[must_use]
     #[track_caller]
     pub fn successful(self) -> Self {
         assert!(

@@ -232,9 +232,8 @@ fn an_http_request_is_traced_automatically() {
     }
 
     let collector = TestCollector::start();
-    let router = Router::new()
-        .route("/shops/{shop}/orders", post(order))
-        .layer(HttpServerLayer::new());
+    let router =
+        Router::new().route("/shops/{shop}/orders", post(order)).layer(HttpServerLayer::new());
     let server =
         Service::named("orders", Backend::otlp_grpc(collector.grpc_endpoint())).serve(router);
     let caller = Service::named("gateway", Backend::otlp_http(collector.http_endpoint()));
@@ -281,11 +280,7 @@ fn an_http_request_is_traced_automatically() {
         assert_attribute(server_span, "http.route", "/shops/{shop}/orders");
         assert_attribute(server_span, "url.path", "/shops/west/orders");
         assert_attribute(server_span, "url.query", "trial=1");
-        assert_attribute(
-            client,
-            "url.full",
-            format!("http://{server}/shops/west/orders?trial=1"),
-        );
+        assert_attribute(client, "url.full", format!("http://{server}/shops/west/orders?trial=1"));
         for (span, fails) in [(client, client_fails), (server_span, server_fails)] {
             assert_attribute(span, "http.request.method", "POST");
             assert_attribute(span, "server.address", "127.0.0.1");

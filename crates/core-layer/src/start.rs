@@ -20,6 +20,7 @@ pub fn start(config: PipelineConfig) -> Result<(Layer, Pipeline), Error> {
         location: config.location,
         threads: config.threads,
         busy_idle: config.busy_idle,
+        attribute_limit: config.limits.attributes,
         ..Extras::none()
     };
     let (batch, bridge, limits) = (config.batch, config.bridge, config.limits);

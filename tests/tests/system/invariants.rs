@@ -45,10 +45,7 @@ fn sources() -> Vec<Source> {
     }
     parsed.retain(|(path, _)| !is_test_only(path, &test_only));
     assert!(parsed.len() > 100, "{} files: is this the workspace?", parsed.len());
-    parsed
-        .into_iter()
-        .map(|(path, tokens)| Source { path: relative(&path), tokens })
-        .collect()
+    parsed.into_iter().map(|(path, tokens)| Source { path: relative(&path), tokens }).collect()
 }
 
 fn rust_files(folder: &Path, files: &mut Vec<PathBuf>) {
@@ -189,10 +186,10 @@ fn the_search_sees_code_and_neither_comments_nor_tests() {
         mod elsewhere;
     "##;
     let mut modules = Vec::new();
-    let tokens = without_tests(
-        text.parse::<TokenStream>().unwrap().into_iter().collect(),
-        &mut |module| modules.push(module.to_owned()),
-    );
+    let tokens =
+        without_tests(text.parse::<TokenStream>().unwrap().into_iter().collect(), &mut |module| {
+            modules.push(module.to_owned())
+        });
     let source = Source { path: "a.rs".to_owned(), tokens };
     assert_eq!(find(&source, &[". unwrap ()", "panic !"]), ["a.rs:4: . unwrap ()"]);
     assert_eq!(modules, ["elsewhere"]);
@@ -207,12 +204,7 @@ fn the_search_sees_code_and_neither_comments_nor_tests() {
 #[test]
 fn the_clock_is_read_in_one_file() {
     let clock = "crates/core-layer/src/clock.rs";
-    let patterns = [
-        "Instant : : now",
-        "SystemTime : : now",
-        "Clock : : new",
-        "SystemTime : : UNIX_EPOCH . elapsed",
-    ];
+    let patterns = ["Instant : : now", "SystemTime : : now", "Clock : : new", ". elapsed ()"];
     assert_absent(&patterns, &[clock]);
     let source = sources().into_iter().find(|source| source.path == clock).unwrap();
     assert!(!find(&source, &patterns).is_empty(), "the search finds what is there");
@@ -231,7 +223,8 @@ fn shipped_code_does_not_panic_on_purpose() {
             "todo !",
             "unimplemented !",
         ],
-        &[],
+        // For the tests of applications; it fails as an assertion does.
+        &["crates/spanweave/src/testing/mod.rs"],
     );
 }
 

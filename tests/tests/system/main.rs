@@ -4,6 +4,8 @@ mod invariants;
 
 mod environment;
 mod independent_collector;
+mod interop;
+mod prometheus;
 mod shop_run;
 
 mod faults;

@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use spanweave_testkit::{SpanKind, StoredSpan, TestCollector, Trace, http};
-use spanweave_tests::{Finished, Receiver, Running, command, promtool, script, shared, shop};
+use spanweave_tests::{
+    Finished, Postgres, Receiver, Running, command, promtool, script, shared, shop,
+};
 
 /// For a debug build on a machine that runs other tests as well.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -18,9 +20,15 @@ const PATIENCE: Duration = Duration::from_secs(120);
 type Ids = BTreeSet<(String, String)>;
 
 fn start(folder: &Path, arguments: &[&str]) -> Running {
-    let mut command = command(shop());
-    command.env_remove("DATABASE_URL").arg("--out").arg(folder).args(arguments);
+    let mut command = shop_in(folder);
+    command.args(arguments);
     Running::start(command)
+}
+
+fn shop_in(folder: &Path) -> Command {
+    let mut command = command(shop());
+    command.env_remove("DATABASE_URL").arg("--out").arg(folder);
+    command
 }
 
 fn number(value: &Value) -> u64 {
@@ -28,7 +36,8 @@ fn number(value: &Value) -> u64 {
 }
 
 fn ids_of<'a>(spans: impl IntoIterator<Item = &'a Value>, names: [&str; 2]) -> Ids {
-    let text = |value: &Value| value.as_str().unwrap_or_else(|| panic!("no text: {value}")).to_owned();
+    let text =
+        |value: &Value| value.as_str().unwrap_or_else(|| panic!("no text: {value}")).to_owned();
     spans.into_iter().map(|span| (text(&span[names[0]]), text(&span[names[1]]))).collect()
 }
 
@@ -61,15 +70,19 @@ fn one_run_of_the_shop_is_the_same_in_every_backend() {
     for (service, count) in summary["spans_by_service"].as_object().unwrap() {
         assert_eq!(collector.store().spans_of(service).len() as u64, number(count), "{service}");
     }
-    check_traces(&collector.store().traces());
+    check_traces(&collector.store().traces(), "sqlite");
 
     let there = receiver.wait_for_spans(spans as usize);
     assert_eq!(there.len() as u64, spans);
     assert_eq!(ids_of(&there, ["trace_id", "span_id"]), ids);
     assert_eq!(receiver.problems(), Vec::<String>::new());
 
-    let files: Vec<PathBuf> =
-        summary["files"].as_array().unwrap().iter().map(|path| path.as_str().unwrap().into()).collect();
+    let files: Vec<PathBuf> = summary["files"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|path| path.as_str().unwrap().into())
+        .collect();
     let (own_form, otlp): (Vec<_>, Vec<_>) =
         files.iter().partition(|path| path.to_string_lossy().ends_with(".spans.jsonl"));
     assert_eq!((own_form.len(), otlp.len()), (3, 3), "{files:?}");
@@ -116,7 +129,7 @@ fn check_summary(summary: &Value, requests: u64, backends: usize) -> u64 {
 
 /// One root a trace, each span under the one that caused it, kinds that fit.
 #[track_caller]
-fn check_traces(traces: &[Trace]) {
+fn check_traces(traces: &[Trace], database: &str) {
     /// Two processes read the clock at slightly different moments when they start.
     const SKEW_NS: u64 = 5_000_000;
     let mut kinds: BTreeMap<SpanKind, usize> = BTreeMap::new();
@@ -137,7 +150,7 @@ fn check_traces(traces: &[Trace]) {
                 assert_eq!((parent.kind, span.kind), (SpanKind::Client, SpanKind::Server));
                 assert!(span.end_ns <= parent.end_ns + SKEW_NS, "{span:?}\n{parent:?}");
             }
-            check_span(span);
+            check_span(span, database);
         }
     }
     for kind in [SpanKind::Server, SpanKind::Client, SpanKind::Internal] {
@@ -154,12 +167,12 @@ fn is_database(span: &StoredSpan) -> bool {
 
 /// The conventions, as far as each kind of span has some.
 #[track_caller]
-fn check_span(span: &StoredSpan) {
+fn check_span(span: &StoredSpan, database: &str) {
     assert!(span.start_ns <= span.end_ns, "{span:?}");
     assert_eq!(span.resource_attribute("service.name"), Some(&span.service.as_str().into()));
     if is_database(span) {
         assert_eq!(span.kind, SpanKind::Client, "{span:?}");
-        assert_eq!(span.text("db.system.name"), Some("sqlite"), "{span:?}");
+        assert_eq!(span.text("db.system.name"), Some(database), "{span:?}");
     } else if span.kind == SpanKind::Server {
         let route = span.text("http.route").unwrap_or_else(|| panic!("no route: {span:?}"));
         let method = span.text("http.request.method").unwrap();
@@ -190,6 +203,20 @@ fn own_form_spans(files: &[&PathBuf]) -> Vec<Value> {
 }
 
 #[test]
+fn the_shop_on_postgres_is_traced_as_well() {
+    let _machine = shared();
+    let (collector, database) = (TestCollector::start(), Postgres::start());
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = shop_in(folder.path());
+    command.env("DATABASE_URL", database.url()).args(["--requests", "40", "--json"]);
+    command.args(["--jaeger", &collector.grpc_endpoint()]);
+    let summary = Running::start(command).finish(PATIENCE).successful().json();
+    let spans = check_summary(&summary, 40, 5);
+    assert_eq!(collector.wait_for_spans(spans as usize).len() as u64, spans);
+    check_traces(&collector.store().traces(), "postgresql");
+}
+
+#[test]
 fn others_read_the_metrics_of_a_shop_that_goes_on_serving() {
     let _machine = shared();
     let folder = tempfile::tempdir().unwrap();
@@ -203,7 +230,7 @@ fn others_read_the_metrics_of_a_shop_that_goes_on_serving() {
                 .map(str::to_owned),
         );
     }
-    let mut edges = BTreeSet::new();
+    let (mut edges, mut counted) = (BTreeSet::new(), 0);
     for url in &urls {
         let lint = lint(url);
         assert!(lint["exemplars"].as_u64() > Some(0), "{lint}");
@@ -217,17 +244,17 @@ fn others_read_the_metrics_of_a_shop_that_goes_on_serving() {
         assert_eq!(answer.status, 200);
         check_with_promtool(&answer.text());
         edges.extend(called_by(&answer.text()));
+        counted += spans_counted(&answer.text());
     }
     for (caller, callee) in [("gateway", "users"), ("gateway", "orders")] {
         let edge = (caller.to_owned(), callee.to_owned());
         assert!(edges.contains(&edge), "{edge:?} in {edges:?}");
     }
 
-    let interrupt =
-        Command::new("kill").args(["-INT", &run.id().to_string()]).status().unwrap();
+    let interrupt = Command::new("kill").args(["-INT", &run.id().to_string()]).status().unwrap();
     assert!(interrupt.success());
     let summary = run.finish(PATIENCE).successful().json();
-    check_summary(&summary, 40, 4);
+    assert_eq!(check_summary(&summary, 40, 4), counted, "metrics are exact");
     let served: BTreeSet<String> = summary["metrics"]
         .as_object()
         .unwrap()
@@ -260,6 +287,14 @@ fn check_with_promtool(text: &str) {
     let output = check.wait_with_output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{said}\n{text}");
+}
+
+/// The sum over all series of `trace_span_total`.
+fn spans_counted(text: &str) -> u64 {
+    text.lines()
+        .filter(|line| line.starts_with("trace_span_total{"))
+        .map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap())
+        .sum()
 }
 
 /// (caller, callee) of each series of `service_requests_total`.

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::error::Error;
 use std::future::Future;
+use std::panic::Location;
 
 use tracing::Instrument;
 
@@ -21,16 +22,29 @@ use super::ext::SpanExt;
 /// # Ok(())
 /// # }
 /// ```
-pub async fn traced<T, E, F>(name: impl Into<Cow<'static, str>>, operation: F) -> Result<T, E>
+#[track_caller]
+pub fn traced<T, E, F>(
+    name: impl Into<Cow<'static, str>>,
+    operation: F,
+) -> impl Future<Output = Result<T, E>>
 where
     F: Future<Output = Result<T, E>>,
     E: Error + 'static,
 {
     let name: Cow<'static, str> = name.into();
-    let span = tracing::info_span!("traced", otel.name = name.as_ref());
-    let result = operation.instrument(span.clone()).await;
-    if let Err(error) = &result {
-        span.record_error(error);
+    let caller = Location::caller();
+    async move {
+        let span = tracing::info_span!(
+            target: "spanweave::traced",
+            "traced",
+            otel.name = name.as_ref(),
+            code.file.path = caller.file(),
+            code.line.number = caller.line(),
+        );
+        let result = operation.instrument(span.clone()).await;
+        if let Err(error) = &result {
+            span.record_error(error);
+        }
+        result
     }
-    result
 }

@@ -57,7 +57,7 @@ impl Waiting {
         }
         let empty = self.spare.pop().unwrap_or_default();
         self.full.push(std::mem::replace(&mut self.current, empty));
-        self.full.len() % MANY_CHUNKS == 0
+        self.full.len().is_multiple_of(MANY_CHUNKS)
     }
 
     /// Moves what waits to `taken`, and leaves as many empty chunks.

@@ -5,7 +5,7 @@
 /// What a limit keeps out is counted on the span (`dropped_attributes_count` and its siblings).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SpanLimits {
-    /// Attributes on a span. Default 128.
+    /// Attributes on a span, those that tell its place and thread included. Default 128.
     pub attributes: usize,
     /// Events on a span. Default 128.
     pub events: usize,

@@ -21,11 +21,19 @@ pub(crate) struct Extras {
     pub(crate) threads: bool,
     pub(crate) busy_idle: bool,
     pub(crate) wall_offset: u64,
+    /// The most attributes that a span may have, these included.
+    pub(crate) attribute_limit: usize,
 }
 
 impl Extras {
     pub(crate) fn none() -> Self {
-        Self { location: false, threads: false, busy_idle: false, wall_offset: 0 }
+        Self {
+            location: false,
+            threads: false,
+            busy_idle: false,
+            wall_offset: 0,
+            attribute_limit: usize::MAX,
+        }
     }
 }
 
@@ -97,8 +105,13 @@ fn complete(
     let (thread_id, thread_name) = (record.head.thread_id, record.head.thread_name);
     let list = &mut record.attributes;
     let mut add = |key: &'static str, value: Stored| {
-        if list.position(key).is_none() {
+        if list.position(key).is_some() {
+            return;
+        }
+        if list.len() < extras.attribute_limit {
             list.push(Text::Static(key), value);
+        } else {
+            list.add_dropped(1);
         }
     };
     let integer = |value: u64| Stored::I64(i64::try_from(value).unwrap_or(i64::MAX));

@@ -1,4 +1,4 @@
-//! The span record and its two states: [`RawSpan`], as captured, and [`MaskedSpan`], which is
+//! The span record and its two states: `RawSpan`, as captured, and [`MaskedSpan`], which is
 //! all that exporters ever see.
 
 mod attributes;

@@ -108,6 +108,7 @@ fn a_traced_function_records_the_type_of_its_error() {
         assert!(failed.is_err());
     });
     let span = fixture.only("PlaceOrder");
+    assert!(text(&span.attributes, "code.file.path").ends_with("capture/errors.rs"));
     assert!(text(&span.attributes, "error.type").ends_with("errors::Refused"));
     assert_eq!(error_of(&span), "payment refused");
 }

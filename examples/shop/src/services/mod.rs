@@ -14,6 +14,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use axum::Router;
+use spanweave::db::SqlxQueries;
 use spanweave::http::client::HttpClient;
 use spanweave::http::server::HttpServerLayer;
 use spanweave::{Backend, BackendReport, BatchConfig, FileFormat, Metrics, Telemetry};
@@ -25,11 +26,13 @@ use tokio::task::JoinHandle;
 use crate::protocol::{BackendLine, Command, Report, Service, ServiceConfig};
 use error::ApiError;
 
-/// How long deliveries are waited for at first; a backend that is down takes all of it.
+/// How long a flush may take; a backend that is down takes all of it.
 const FLUSH_TIME: Duration = Duration::from_secs(1);
 
-/// How much longer the last spans may take to backends that are slow, and to ones that are down.
-const SLOW_TIME: Duration = Duration::from_secs(10);
+/// So many flushes wait for backends that are slow and not down.
+const FLUSHES: u32 = 10;
+
+/// How much longer backends that are down are waited for.
 const DOWN_TIME: Duration = Duration::from_millis(500);
 
 /// How long requests may take that are under way when the service is told to stop.
@@ -90,10 +93,14 @@ async fn serve(service: Service) -> Result<(), BoxError> {
 
 /// Delivers what is left: patiently, but not to backends that are down.
 async fn shut_down(telemetry: &Telemetry) -> Vec<BackendLine> {
-    let flushed = telemetry.flush_async(FLUSH_TIME).await;
     let slow = |backend: &BackendReport| backend.pending > 0 && backend.down_since.is_none();
-    let time = if flushed.backends.iter().any(slow) { SLOW_TIME } else { DOWN_TIME };
-    telemetry.shutdown_async(time).await.backends.iter().map(line).collect()
+    for _ in 0..FLUSHES {
+        let flushed = telemetry.flush_async(FLUSH_TIME).await;
+        if !flushed.backends.iter().any(slow) {
+            break;
+        }
+    }
+    telemetry.shutdown_async(DOWN_TIME).await.backends.iter().map(line).collect()
 }
 
 /// All that a service does for its telemetry.
@@ -111,6 +118,11 @@ fn telemetry(service: Service, config: &ServiceConfig) -> Result<Telemetry, span
         .batch(BatchConfig { delay: BATCH_DELAY, ..BatchConfig::default() })
         .metrics(Metrics::default().serve((Ipv4Addr::LOCALHOST, 0)))
         .log_spans_longer_than(SLOW);
+    // sqlx's events do not tell which database it is.
+    let builder = match config.database_url {
+        Some(_) => builder.event_spans(SqlxQueries::new().system("postgresql")),
+        None => builder,
+    };
     let otlp = config.otlp.iter().map(|url| otlp(url));
     let jaeger = config.jaeger.iter().map(Backend::jaeger);
     otlp.chain(jaeger).fold(builder, spanweave::Builder::export_to).install()

@@ -40,12 +40,10 @@ INSERT INTO order_items (order_id, item, quantity) SELECT id, 'teapot', 1 FROM o
 INSERT INTO order_items (order_id, item, quantity) SELECT id, 'lamp', 2 FROM orders;
 ";
 
-/// A statement that keeps the database busy for tens of milliseconds: it counts to `$1`.
+/// Joins without a condition, over the rows of the start only: a quarter of a million, always.
 const SALES: &str = "
-WITH RECURSIVE hours(n) AS
-    (VALUES (CAST(1 AS BIGINT)) UNION ALL SELECT n + 1 FROM hours WHERE n < $1)
-SELECT COUNT(*) FROM hours";
-const SALES_HOURS: i64 = 150_000;
+SELECT COUNT(*) FROM orders, order_items AS a, order_items AS b
+WHERE orders.id <= 40 AND a.id <= 80 AND b.id <= 80";
 
 type Pool = Either<TracedPool<Sqlite>, TracedPool<Postgres>>;
 
@@ -98,7 +96,7 @@ struct Order {
 
 #[derive(Debug, Serialize)]
 struct SalesReport {
-    hours: i64,
+    pairs: i64,
 }
 
 async fn place_order(
@@ -217,9 +215,9 @@ impl Orders {
 
     #[tracing::instrument(name = "SalesReport", skip_all, err(Debug))]
     async fn sales(&self) -> Result<SalesReport, OrderError> {
-        let (hours,) = with_pool!(&self.pool, pool => {
-            pool.fetch_one_as(sqlx::query_as::<_, (i64,)>(SALES).bind(SALES_HOURS)).await
+        let (pairs,) = with_pool!(&self.pool, pool => {
+            pool.fetch_one_as(sqlx::query_as::<_, (i64,)>(SALES)).await
         })?;
-        Ok(SalesReport { hours })
+        Ok(SalesReport { pairs })
     }
 }

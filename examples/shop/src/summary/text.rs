@@ -52,7 +52,11 @@ fn overview(findings: &Findings, out: &mut String) -> fmt::Result {
         .map(|(service, spans)| format!("{service} {spans}"))
         .collect();
     let spans = findings.spans();
-    writeln!(out, "{} traces, {spans} spans: {}", findings.traces.len(), services.join(", "))
+    write!(out, "{} traces, {spans} spans", findings.traces.len())?;
+    if !services.is_empty() {
+        write!(out, ": {}", services.join(", "))?;
+    }
+    writeln!(out)
 }
 
 fn slowest_operations(traces: &[Trace], out: &mut String) -> fmt::Result {
