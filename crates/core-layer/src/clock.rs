@@ -13,8 +13,12 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 /// How long an anchor between monotonic and wall time serves.
 pub const ANCHOR_LIFE: Duration = Duration::from_secs(1);
 
-/// Monotonic nanoseconds since the first use in this process.
+/// Monotonic nanoseconds; [`EPOCH`] at the first use in this process.
 pub type MonotonicNanos = u64;
+
+/// Where monotonic time begins: 30 days in, so that the start of what has been under way for long
+/// can be told as well.
+const EPOCH: MonotonicNanos = 30 * 24 * 3600 * 1_000_000_000;
 
 struct Source {
     clock: quanta::Clock,
@@ -28,7 +32,7 @@ fn source() -> &'static Source {
     SOURCE.get_or_init(|| {
         let clock = quanta::Clock::new();
         let start = clock.raw();
-        Source { offset: AtomicU64::new(wall_nanos()), clock, start }
+        Source { offset: AtomicU64::new(wall_nanos().wrapping_sub(EPOCH)), clock, start }
     })
 }
 
@@ -42,7 +46,7 @@ fn wall_nanos() -> u64 {
 #[inline]
 pub fn now() -> MonotonicNanos {
     let source = source();
-    source.clock.delta_as_nanos(source.start, source.clock.raw())
+    EPOCH + source.clock.delta_as_nanos(source.start, source.clock.raw())
 }
 
 /// Renews the mapping between monotonic and wall time.

@@ -201,6 +201,38 @@ impl Ledger {
         self.backends().iter().map(|backend| self.report(backend)).collect()
     }
 
+    /// Which backends fail, and since when, as JSON for a health check: no error texts, nothing
+    /// secret. The status is `degraded` while any backend fails.
+    ///
+    /// ```
+    /// # let ledger = spanweave_core::ledger::Ledger::new();
+    /// ledger.open("otlp", "otlp_http_span_exporter");
+    /// assert_eq!(
+    ///     ledger.health_json(),
+    ///     r#"{"status":"ok","backends":[{"name":"otlp","up":true,"down_since_unix":null}]}"#
+    /// );
+    /// ```
+    pub fn health_json(&self) -> String {
+        let mut status = "ok";
+        let backends: Vec<String> = self
+            .backends()
+            .iter()
+            .map(|backend| {
+                let since = backend.down_since();
+                if since.is_some() {
+                    status = "degraded";
+                }
+                let (up, name) = (since.is_none(), escaped(backend.name()));
+                let since = since.map_or_else(
+                    || "null".to_owned(),
+                    |nanos| format!("{}.{:03}", nanos / 1_000_000_000, nanos / 1_000_000 % 1000),
+                );
+                format!(r#"{{"name":"{name}","up":{up},"down_since_unix":{since}}}"#)
+            })
+            .collect();
+        format!(r#"{{"status":"{status}","backends":[{}]}}"#, backends.join(","))
+    }
+
     /// The state of one backend, with what happened before it.
     pub fn report(&self, backend: &BackendLedger) -> BackendReport {
         let pipeline = self.pipeline();
@@ -223,6 +255,19 @@ impl Ledger {
             last_error: lock(&backend.last_error).clone(),
         }
     }
+}
+
+/// Text inside a JSON string.
+fn escaped(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => out.extend(['\\', c]),
+            c if c.is_control() => out.push_str(&format!("\\u{:04x}", u32::from(c))),
+            c => out.push(c),
+        }
+    }
+    out
 }
 
 /// The account of one backend. All methods are cheap and may be called from any thread.
@@ -464,6 +509,20 @@ mod tests {
         let report = ledger.report(&backend);
         assert_eq!(report.pending, 3);
         assert!(report.is_balanced(), "{report:?}");
+    }
+
+    #[test]
+    fn a_health_check_names_the_backend_that_fails_and_since_when() {
+        let ledger = Ledger::new();
+        ledger.open("a", "file");
+        ledger.open("b \"\n", "file").fail("secret");
+        let health = ledger.health_json();
+        assert!(health.starts_with(r#"{"status":"degraded","backends":[{"name":"a","up":true"#));
+        assert!(
+            health.contains(r#"{"name":"b \"\u000a","up":false,"down_since_unix":1"#),
+            "{health}"
+        );
+        assert!(!health.contains("secret"));
     }
 
     #[test]

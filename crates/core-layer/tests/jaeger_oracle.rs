@@ -6,6 +6,8 @@
 //! without sampled as not sampled, does not look at the parent's id, takes a sign for a digit, and
 //! decodes `%3A` alone.
 
+#![allow(deprecated, reason = "the format has ended, those who still speak it have not")]
+
 use std::collections::HashMap;
 
 use opentelemetry::propagation::TextMapPropagator as _;

@@ -4,7 +4,7 @@ use opentelemetry::trace::SpanKind;
 use spanweave_core::SpanEnd;
 use spanweave_core::span::{AttributeValue, StatusCode};
 
-use crate::names;
+use crate::{conventions, names};
 
 /// A span that ended. Only tests have another than [`SpanEnd`].
 pub(crate) trait Ended {
@@ -18,6 +18,7 @@ pub(crate) trait Ended {
     fn attribute(&self, key: &str) -> Option<AttributeValue<'_>>;
     fn is_local_root(&self) -> bool;
     fn caller_service(&self) -> Option<&str>;
+    fn is_flagged(&self) -> bool;
 }
 
 impl Ended for SpanEnd<'_> {
@@ -57,11 +58,22 @@ impl Ended for SpanEnd<'_> {
     fn caller_service(&self) -> Option<&str> {
         self.caller_service()
     }
+    #[inline]
+    fn is_flagged(&self) -> bool {
+        self.is_flagged()
+    }
 }
 
 /// A request from another service: the topmost span here, of a kind that receives.
+#[inline]
 pub(crate) fn is_request(span: &impl Ended) -> bool {
     matches!(span.kind(), SpanKind::Server | SpanKind::Consumer) && span.is_local_root()
+}
+
+/// A request to another service.
+#[inline]
+pub(crate) fn is_call(span: &impl Ended) -> bool {
+    matches!(span.kind(), SpanKind::Client | SpanKind::Producer)
 }
 
 pub(crate) fn error_type(span: &impl Ended) -> &str {
@@ -70,4 +82,26 @@ pub(crate) fn error_type(span: &impl Ended) -> &str {
 
 pub(crate) fn caller(span: &impl Ended) -> &str {
     span.caller_service().filter(|name| !name.is_empty()).unwrap_or(names::UNKNOWN)
+}
+
+/// The service that was called: as it named itself, a database as its system is called.
+pub(crate) fn callee(span: &impl Ended) -> &str {
+    let text = |key| match span.attribute(key) {
+        Some(AttributeValue::Str(name)) if !name.is_empty() => Some(name),
+        _ => None,
+    };
+    text(conventions::PEER).or_else(|| text(conventions::DATABASE_SYSTEM)).unwrap_or(names::UNKNOWN)
+}
+
+pub(crate) fn is_database_call(span: &impl Ended) -> bool {
+    *span.kind() == SpanKind::Client && span.attribute(conventions::DATABASE_SYSTEM).is_some()
+}
+
+/// An attribute as metrics take it: the class of an error is the span's.
+pub(crate) fn attribute<'a>(span: &'a impl Ended, key: &str) -> Option<AttributeValue<'a>> {
+    if key == conventions::ERROR_TYPE {
+        let failed = span.status() == StatusCode::Error;
+        return failed.then(|| AttributeValue::Str(error_type(span)));
+    }
+    span.attribute(key)
 }

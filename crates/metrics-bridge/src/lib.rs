@@ -1,9 +1,9 @@
 //! Exact span metrics for Prometheus: every span end counts, before sampling, in the process.
 //!
-//! [`SpanMetrics`] watches span ends (as an observer of the spanweave pipeline, or alone under
-//! the stock OpenTelemetry SDK as a [`SpanMetricsProcessor`]) and is read in three ways: by
-//! [`MetricsServer`] at `/metrics`, by [`SpanMetrics::render`] in a server of your own, or by
-//! whoever gathers the [`prometheus::Registry`] that it is registered in.
+//! [`SpanMetrics`] watches spans (as an observer of the spanweave pipeline, or alone under the
+//! stock OpenTelemetry SDK as a [`SpanMetricsProcessor`]) and is read in four ways: by
+//! [`MetricsServer`] at `/metrics`, by a [`MetricsService`] or [`SpanMetrics::render`] in a server
+//! of your own, or by whoever gathers the [`prometheus::Registry`] that it is registered in.
 //!
 //! | family | type | labels |
 //! |---|---|---|
@@ -11,9 +11,25 @@
 //! | `trace_span_duration_seconds` | histogram | `service`, `operation` |
 //! | `trace_errors_total` | counter | `service`, `operation`, `error_type` |
 //! | `service_requests_total` | counter | `source_service`, `target_service`, `operation` |
+//! | `service_calls_total` | counter | `source_service`, `target_service`, `operation` |
+//! | `http_server_request_duration_seconds` | histogram | `http_request_method`, `url_scheme`, `http_route`, `http_response_status_code`, `network_protocol_version`, `error_type` |
+//! | `http_server_active_requests` | gauge | `http_request_method`, `url_scheme` |
+//! | `http_client_request_duration_seconds` | histogram | `http_request_method`, `server_address`, `server_port`, `http_response_status_code`, `network_protocol_version`, `error_type` |
+//! | `db_client_operation_duration_seconds` | histogram | `db_system_name`, `db_namespace`, `db_collection_name`, `db_stored_procedure_name`, `db_operation_name`, `db_query_summary`, `db_response_status_code`, `server_address`, `server_port`, `error_type` |
 //!
-//! The operation is the span's name. Beside them stand the ledger of the backends (where every
-//! span went), `target_info`, and everything else of the registry.
+//! The operation is the span's name. The HTTP and database metrics are those of the semantic
+//! conventions, derived from spans with their attributes. Beside them stand the ledger of the
+//! backends (where every span went), the process, `target_info`, and everything else of the
+//! registry. Alias sets ([`Names`]) write the span metrics under the names that Jaeger's Monitor
+//! tab and dashboards for Tempo read, by kind as well.
+//!
+//! # Edges
+//!
+//! Each service counts the requests that it takes in `service_requests_total`, so the sum over
+//! services has each request once. The caller's name comes from its `tracestate` member. The
+//! requests that a service makes are in `service_calls_total`, with the name that the callee
+//! sends back in a response header (the attribute `service.peer.name` of the client span); a
+//! database has its system's name. Who gives no name is `unknown`.
 //!
 //! # How it counts
 //!
@@ -26,7 +42,7 @@
 //! # Limits
 //!
 //! A metric has at most [`Metrics::series_limit`] series; spans above it are counted in series
-//! with `operation="_other"`, so the sum over all series is always the number of spans. Series
+//! whose first label is `_other` (`operation="_other"`), so the sum over all series is always the number of spans. Series
 //! that expire are folded into the same series. Label values are masked and cut when a series is
 //! made; raw values are not kept.
 //!
@@ -51,10 +67,15 @@ mod error;
 mod names;
 mod settings;
 
-// Span ends in.
-mod ended;
+// What there is to count.
+mod conventions;
 mod label;
 mod model;
+mod schema;
+
+// Span ends in.
+mod ended;
+mod measured;
 mod series_table;
 mod shard;
 
@@ -69,14 +90,18 @@ mod negotiate;
 mod span_metrics;
 mod text;
 
+mod respond;
 mod server;
+mod service;
 
 #[cfg(test)]
 mod testing;
 
 pub use error::Error;
+pub use model::SpanMetric;
 pub use processor::SpanMetricsProcessor;
 pub use server::MetricsServer;
+pub use service::MetricsService;
 pub use settings::{Metrics, Names, ServeAddress};
 pub use span_metrics::SpanMetrics;
 pub use text::Format;

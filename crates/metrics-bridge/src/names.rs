@@ -26,6 +26,11 @@ pub(crate) const REQUESTS: Described = described(
     "Requests that this service took, by calling service and operation.",
 );
 
+pub(crate) const SERVICE_CALLS: Described = described(
+    "service_calls_total",
+    "Requests that this service made, by called service and operation.",
+);
+
 pub(crate) const SERVICE: &str = "service";
 pub(crate) const OPERATION: &str = "operation";
 pub(crate) const STATUS: &str = "status";
@@ -35,10 +40,21 @@ pub(crate) const TARGET_SERVICE: &str = "target_service";
 
 /// The operation of spans above the series limit, and of series that have expired.
 pub(crate) const OTHER: &str = "_other";
-/// A caller that did not give its name.
+/// A service that did not give its name.
 pub(crate) const UNKNOWN: &str = "unknown";
 /// The class of errors of which nothing is known (semantic conventions: `error.type`).
 pub(crate) const OTHER_ERROR: &str = "_OTHER";
+
+// Semantic conventions.
+
+pub(crate) const HTTP_SERVER: Described =
+    described("http_server_request_duration_seconds", "Duration of HTTP server requests.");
+pub(crate) const HTTP_CLIENT: Described =
+    described("http_client_request_duration_seconds", "Duration of HTTP client requests.");
+pub(crate) const DATABASE: Described =
+    described("db_client_operation_duration_seconds", "Duration of database client operations.");
+pub(crate) const ACTIVE_REQUESTS: Described =
+    described("http_server_active_requests", "Number of active HTTP server requests.");
 
 // Alias sets.
 
@@ -56,6 +72,22 @@ pub(crate) const TEMPO_EDGES: Described = described(
     "traces_service_graph_request_total",
     "Requests between services, as Tempo names them.",
 );
+pub(crate) const TEMPO_EDGES_FAILED: Described = described(
+    "traces_service_graph_request_failed_total",
+    "Requests between services that failed, as Tempo names them.",
+);
+pub(crate) const TEMPO_EDGES_SERVER: Described = described(
+    "traces_service_graph_request_server_seconds",
+    "How long requests between services took where they were taken, as Tempo names it.",
+);
+pub(crate) const TEMPO_EDGES_CLIENT: Described = described(
+    "traces_service_graph_request_client_seconds",
+    "How long requests between services took where they were made, as Tempo names it.",
+);
+
+pub(crate) const CLIENT: &str = "client";
+pub(crate) const SERVER: &str = "server";
+pub(crate) const CONNECTION_TYPE: &str = "connection_type";
 
 pub(crate) const ALIAS_SPAN_NAME: &str = "span_name";
 pub(crate) const ALIAS_SPAN_KIND: &str = "span_kind";
@@ -135,6 +167,23 @@ pub(crate) const METRIC: &str = "metric";
 
 pub(crate) const TARGET_INFO: Described =
     described("target_info", "The resource that these metrics belong to.");
+
+// The process.
+
+pub(crate) const PROCESS_CPU: Described =
+    described("process_cpu_seconds_total", "CPU time that the process has used, in seconds.");
+pub(crate) const PROCESS_MEMORY: Described =
+    described("process_resident_memory_bytes", "Memory of the process that is resident.");
+pub(crate) const PROCESS_VIRTUAL_MEMORY: Described =
+    described("process_virtual_memory_bytes", "Address space of the process.");
+pub(crate) const PROCESS_OPEN_FDS: Described =
+    described("process_open_fds", "File descriptors that the process has open.");
+pub(crate) const PROCESS_MAX_FDS: Described =
+    described("process_max_fds", "File descriptors that the process may have open.");
+pub(crate) const PROCESS_START_TIME: Described =
+    described("process_start_time_seconds", "When the process started, since the Unix epoch.");
+pub(crate) const PROCESS_THREADS: Described =
+    described("process_threads", "Threads of the process.");
 
 /// What stands as help where a foreign family has none.
 pub(crate) const NO_HELP: &str = "No help text was given.";

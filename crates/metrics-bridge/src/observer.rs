@@ -1,51 +1,40 @@
 //! The hot path: a span end becomes two additions.
 
 use std::cell::RefCell;
-use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 use opentelemetry::trace::{SpanId, TraceId};
 use spanweave_core::masking::Masker;
-use spanweave_core::span::{AttributeValue, StatusCode};
+use spanweave_core::span::StatusCode;
 use spanweave_core::sync::lock;
-use spanweave_core::{Measurement, clock};
+use spanweave_core::{Measurement, SpanStart, clock};
 
-use crate::ended::{Ended, caller, error_type, is_request};
-use crate::label;
-use crate::model::{Buckets, Exemplar, Key, Metric, Series, kind_code, status_code};
+use crate::ended::{Ended, attribute, is_call, is_request};
+use crate::measured::{Measured, NO_SERIES};
+use crate::model::{Buckets, Exemplar, Key, kind_code, status_code};
+use crate::schema::Schema;
 use crate::series_table::{ByHash, SeriesTable};
 use crate::shard::{Cells, Shard, Shards, add};
+
+mod keys;
+
+use keys::{Keys, NameHash};
 
 /// Callsites above this number are looked up by name, which bounds the table of each thread.
 const MAX_CALLSITES: usize = 16_384;
 
-/// A thread remembers so many names before it forgets them all and asks the shared table again.
-const MAX_NAMES: usize = 1_024;
+/// A thread remembers so many series before it forgets them all and asks the shared table again.
+const MAX_NAMES: usize = 4_096;
 
 const STATUSES: usize = 3;
-
-/// What tells the hashes of the three metrics apart. Kind and status are added to the first.
-const SPANS: u64 = 0;
-const ERRORS: u64 = 1 << 32;
-const REQUESTS: u64 = 2 << 32;
-
-/// What no series has as its identifier.
-const NO_SERIES: u32 = 0;
-
-/// The key by which a span's name is masked.
-const NAME: &str = "name";
 
 /// What all threads share.
 #[derive(Debug)]
 pub(crate) struct Recorder {
     /// Distinguishes recorders in the threads' caches.
     instance: u64,
-    hasher: RandomState,
-    masker: Arc<Masker>,
-    buckets: Buckets,
-    /// Attributes that are labels of the span metric.
-    attributes: Vec<String>,
+    keys: Keys,
     table: SeriesTable,
     shards: Shards,
 }
@@ -68,6 +57,8 @@ struct Local {
 #[derive(Clone, Debug)]
 struct Slot {
     id: u32,
+    /// The bounds of a histogram.
+    buckets: Option<Arc<Buckets>>,
     cells: Cells,
 }
 
@@ -79,24 +70,112 @@ struct CallsiteSlot {
     slot: Slot,
 }
 
-/// The keyed hash of a span's name.
-type NameHash = u64;
+/// What is added to a series.
+#[derive(Clone, Copy, Debug)]
+enum Amount {
+    /// To a histogram, in nanoseconds.
+    Duration(u64),
+    One,
+    MinusOne,
+}
+
+/// Somewhere to count: a thread's own blocks, or what all threads share.
+trait Counting {
+    /// Adds to the series for a hash of raw values, and returns its identifier. `key` makes its
+    /// identity if it is not known.
+    fn count(
+        &mut self,
+        recorder: &Recorder,
+        hash: u64,
+        key: impl FnOnce() -> Key,
+        amount: Amount,
+    ) -> u32;
+}
+
+/// For threads without blocks of their own.
+struct Shared;
+
+impl Amount {
+    /// The cell that is counted in, how much it grows (wrapping), and how much the sum grows.
+    #[inline]
+    fn of(self, buckets: Option<&Arc<Buckets>>) -> (usize, u64, Option<u64>) {
+        match self {
+            Self::Duration(nanos) => (buckets.map_or(0, |b| b.index(nanos)), 1, Some(nanos)),
+            Self::One => (0, 1, None),
+            Self::MinusOne => (0, u64::MAX, None),
+        }
+    }
+}
 
 impl Slot {
     #[inline]
-    fn add_span(&self, bucket: usize, nanos: u64) {
-        if let Some(cell) = self.cells.get(bucket) {
-            add(cell, 1);
+    fn add(&self, amount: Amount) {
+        let (at, count, sum) = amount.of(self.buckets.as_ref());
+        if let Some(cell) = self.cells.get(at) {
+            add(cell, count);
         }
-        if let Some(sum) = self.cells.last() {
-            add(sum, nanos);
+        if let (Some(sum), Some(cell)) = (sum, self.cells.last()) {
+            add(cell, sum);
         }
     }
+}
 
-    fn add_one(&self) {
-        if let Some(cell) = self.cells.first() {
-            add(cell, 1);
+impl Counting for Local {
+    #[inline]
+    fn count(
+        &mut self,
+        recorder: &Recorder,
+        hash: u64,
+        key: impl FnOnce() -> Key,
+        amount: Amount,
+    ) -> u32 {
+        self.with_slot(recorder, hash, key, |slot| {
+            slot.add(amount);
+            slot.id
+        })
+    }
+}
+
+impl Counting for Shared {
+    fn count(
+        &mut self,
+        recorder: &Recorder,
+        hash: u64,
+        key: impl FnOnce() -> Key,
+        amount: Amount,
+    ) -> u32 {
+        recorder.table.update(hash, key, clock::now(), |series| {
+            let (at, count, sum) = amount.of(series.buckets.as_ref());
+            if let Some(cell) = series.base.get(at) {
+                cell.fetch_add(count, Ordering::Relaxed);
+            }
+            if let (Some(sum), Some(cell)) = (sum, series.base.last()) {
+                cell.fetch_add(sum, Ordering::Relaxed);
+            }
+        })
+    }
+}
+
+impl Local {
+    /// Uses the thread's slot for a hash; only the first time it is looked up for all threads.
+    #[inline]
+    fn with_slot<T>(
+        &mut self,
+        recorder: &Recorder,
+        hash: u64,
+        key: impl FnOnce() -> Key,
+        count: impl FnOnce(&Slot) -> T,
+    ) -> T {
+        if let Some(slot) = self.named.get(&hash) {
+            return count(slot);
         }
+        let series = recorder.table.resolve(hash, key, clock::now());
+        let cells = self.shard.cells(&series);
+        let slot = Slot { id: series.id, buckets: series.buckets.clone(), cells };
+        if self.named.len() >= MAX_NAMES {
+            self.named.clear();
+        }
+        count(self.named.entry(hash).or_insert(slot))
     }
 }
 
@@ -114,26 +193,14 @@ thread_local! {
 }
 
 impl Recorder {
-    pub(crate) fn new(
-        masker: Arc<Masker>,
-        buckets: Buckets,
-        attributes: Vec<String>,
-        series_limit: usize,
-    ) -> Self {
+    pub(crate) fn new(masker: Arc<Masker>, schema: Arc<Schema>, series_limit: usize) -> Self {
         static INSTANCES: AtomicU64 = AtomicU64::new(0);
         Self {
             instance: INSTANCES.fetch_add(1, Ordering::Relaxed),
-            hasher: RandomState::new(),
-            masker,
-            table: SeriesTable::new(series_limit, buckets.len()),
-            buckets,
-            attributes,
+            keys: Keys::new(masker, schema.clone()),
+            table: SeriesTable::new(series_limit, schema),
             shards: Shards::default(),
         }
-    }
-
-    pub(crate) fn attributes(&self) -> &[String] {
-        &self.attributes
     }
 
     pub(crate) fn table(&self) -> &SeriesTable {
@@ -144,20 +211,28 @@ impl Recorder {
         &self.shards
     }
 
+    /// Counts a request as active. Its span is flagged, so that it is no longer at its end.
+    #[inline]
+    pub(crate) fn started(self: &Arc<Self>, span: &SpanStart<'_>) {
+        if !self.keys.is_active(span) {
+            return;
+        }
+        span.flag();
+        let attribute = |key: &str| span.attribute(key);
+        let hash = self.keys.active_hash(&attribute);
+        let key = || self.keys.active_key(&attribute);
+        let own = self.with_local(|local| local.count(self, hash, key, Amount::One));
+        if own.is_none() {
+            Shared.count(self, hash, key, Amount::One);
+        }
+    }
+
     /// Counts a span.
     #[inline]
     pub(crate) fn ended(self: &Arc<Self>, span: &impl Ended) -> Measurement {
-        let own = LOCALS.try_with(|locals| {
-            let mut locals = locals.try_borrow_mut().ok()?;
-            if locals.first().is_none_or(|local| local.instance != self.instance) {
-                self.bring_forward(&mut locals);
-            }
-            Some(self.measure(locals.first_mut()?, span))
-        });
-        match own {
-            Ok(Some(measurement)) => measurement,
-            // The thread is ending, or masking has made a span itself.
-            _ => self.measure_shared(span),
+        match self.with_local(|local| self.measure(local, span)) {
+            Some(measured) => measured.pack(),
+            None => self.measure_shared(span).pack(),
         }
     }
 
@@ -169,14 +244,31 @@ impl Recorder {
         span_id: SpanId,
         at: u64,
     ) {
-        let exemplar = Exemplar { trace_id, span_id, value: measurement.value, at };
-        let (span, error) = unpack(measurement.series);
-        self.table.with_id(span, |series| {
-            lock(&series.exemplars).offer(self.buckets.index(exemplar.value), exemplar);
-        });
-        if error != NO_SERIES {
-            self.table.with_id(error, |series| lock(&series.exemplars).offer(0, exemplar));
+        let measured = Measured::unpack(measurement);
+        let exemplar = Exemplar { trace_id, span_id, value: measured.nanos, at };
+        for id in measured.ids() {
+            self.table.with_id(id, |series| {
+                lock(&series.exemplars).offer(series.bucket(exemplar.value), exemplar);
+            });
         }
+    }
+
+    /// Uses what the thread has of its own. `None` if it is ending, or if masking or a map of the
+    /// application has made a span itself.
+    #[inline]
+    fn with_local<T>(self: &Arc<Self>, count: impl FnOnce(&mut Local) -> T) -> Option<T> {
+        let own = LOCALS.try_with(|locals| {
+            let mut locals = locals.try_borrow_mut().ok()?;
+            if locals.first().is_none_or(|local| local.instance != self.instance) {
+                self.bring_forward(&mut locals);
+            }
+            let local = locals.first_mut()?;
+            if local.epoch != self.table.epoch() {
+                self.settle(local);
+            }
+            Some(count(local))
+        });
+        own.ok().flatten()
     }
 
     /// Makes the thread's entry for this recorder the first one.
@@ -199,39 +291,25 @@ impl Recorder {
     }
 
     #[inline]
-    fn measure(&self, local: &mut Local, span: &impl Ended) -> Measurement {
-        if local.epoch != self.table.epoch() {
-            self.settle(local);
-        }
-        let kind = kind_code(span.kind());
-        let status = span.status();
-        let nanos = span.duration_nanos();
-        let bucket = self.buckets.index(nanos);
-        let position = self.callsite_position(span, status);
+    fn measure(&self, local: &mut Local, span: &impl Ended) -> Measured {
+        let position = self.callsite_position(span);
         let (id, name) = match position.and_then(|at| local.callsites.get(at)) {
-            Some(Some(cached)) if cached.kind == kind => {
-                cached.slot.add_span(bucket, nanos);
+            Some(Some(cached)) if cached.kind == kind_code(span.kind()) => {
+                cached.slot.add(Amount::Duration(span.duration_nanos()));
                 (cached.slot.id, cached.name)
             }
-            _ => self.measure_named(local, span, position, bucket),
+            _ => self.measure_named(local, span, position),
         };
-        let error = match status {
-            StatusCode::Error => self.count_error(local, span, name),
-            StatusCode::Unset | StatusCode::Ok => NO_SERIES,
-        };
-        if is_request(span) {
-            self.count_request(local, span, name);
-        }
-        Measurement { series: pack(id, error), value: nanos }
+        self.measure_more(local, span, id, name)
     }
 
     /// The place in the cache by callsite, for a span that needs no look-up by name.
     #[inline]
-    fn callsite_position(&self, span: &impl Ended, status: StatusCode) -> Option<usize> {
+    fn callsite_position(&self, span: &impl Ended) -> Option<usize> {
         span.static_name()?;
         let callsite = usize::try_from(span.callsite()?).ok()?;
-        (callsite < MAX_CALLSITES && self.attributes.is_empty())
-            .then(|| callsite * STATUSES + usize::from(status_code(status)))
+        (callsite < MAX_CALLSITES && self.keys.has_plain_spans())
+            .then(|| callsite * STATUSES + usize::from(status_code(span.status())))
     }
 
     fn measure_named(
@@ -239,16 +317,15 @@ impl Recorder {
         local: &mut Local,
         span: &impl Ended,
         position: Option<usize>,
-        bucket: usize,
     ) -> (u32, NameHash) {
-        let (name, nanos) = (self.hash(span.name()), span.duration_nanos());
-        let hash = self.span_hash(span, name);
-        let (id, cacheable) = self.with_slot(
-            local,
+        let name = self.keys.hash(span.name());
+        let hash = self.keys.span_hash(span, name);
+        let (id, cacheable) = local.with_slot(
+            self,
             hash,
-            || self.span_key(span),
+            || self.keys.span_key(span),
             |slot| {
-                slot.add_span(bucket, nanos);
+                slot.add(Amount::Duration(span.duration_nanos()));
                 (slot.id, position.map(|position| (position, slot.clone())))
             },
         );
@@ -262,42 +339,50 @@ impl Recorder {
         (id, name)
     }
 
-    fn count_error(&self, local: &mut Local, span: &impl Ended, name: NameHash) -> u32 {
-        let hash = self.error_hash(span, name);
-        self.with_slot(
-            local,
-            hash,
-            || self.error_key(span),
-            |slot| {
-                slot.add_one();
-                slot.id
-            },
-        )
+    #[cold]
+    fn measure_shared(&self, span: &impl Ended) -> Measured {
+        let name = self.keys.hash(span.name());
+        let hash = self.keys.span_hash(span, name);
+        let amount = Amount::Duration(span.duration_nanos());
+        let id = Shared.count(self, hash, || self.keys.span_key(span), amount);
+        self.measure_more(&mut Shared, span, id, name)
     }
 
-    fn count_request(&self, local: &mut Local, span: &impl Ended, name: NameHash) {
-        let hash = self.request_hash(span, name);
-        self.with_slot(local, hash, || self.request_key(span), Slot::add_one);
-    }
-
-    /// Uses the thread's slot for a hash; only the first time it is looked up for all threads.
+    /// All that is counted of a span besides the span itself.
     #[inline]
-    fn with_slot<T>(
+    fn measure_more(
         &self,
-        local: &mut Local,
-        hash: u64,
-        key: impl FnOnce() -> Key,
-        count: impl FnOnce(&Slot) -> T,
-    ) -> T {
-        if let Some(slot) = local.named.get(&hash) {
-            return count(slot);
+        to: &mut impl Counting,
+        span: &impl Ended,
+        id: u32,
+        name: NameHash,
+    ) -> Measured {
+        let (keys, nanos) = (&self.keys, span.duration_nanos());
+        let took = Amount::Duration(nanos);
+        let error = match span.status() {
+            StatusCode::Error => {
+                let hash = keys.error_hash(span, name);
+                to.count(self, hash, || keys.error_key(span), Amount::One)
+            }
+            StatusCode::Unset | StatusCode::Ok => NO_SERIES,
+        };
+        let edge = if is_request(span) {
+            to.count(self, keys.request_hash(span, name), || keys.request_key(span), took)
+        } else if is_call(span) {
+            to.count(self, keys.call_hash(span, name), || keys.call_key(span), took)
+        } else {
+            NO_SERIES
+        };
+        let convention = keys.convention(span).map_or(NO_SERIES, |metric| {
+            let hash = keys.convention_hash(metric, span);
+            to.count(self, hash, || keys.convention_key(metric, span), took)
+        });
+        if span.is_flagged() {
+            let attribute = |key: &str| attribute(span, key);
+            let hash = keys.active_hash(&attribute);
+            to.count(self, hash, || keys.active_key(&attribute), Amount::MinusOne);
         }
-        let series = self.table.resolve(hash, key, clock::now());
-        let slot = Slot { id: series.id, cells: local.shard.cells(&series) };
-        if local.named.len() >= MAX_NAMES {
-            local.named.clear();
-        }
-        count(local.named.entry(hash).or_insert(slot))
+        Measured { span: id, error, edge, convention, nanos }
     }
 
     /// Series have expired: forgets all that is cached, and moves what was counted into them.
@@ -308,124 +393,6 @@ impl Recorder {
         local.named.clear();
         self.shards.settle(&local.shard);
     }
-
-    #[cold]
-    fn measure_shared(&self, span: &impl Ended) -> Measurement {
-        let now = clock::now();
-        let nanos = span.duration_nanos();
-        let one = |series: &Series| {
-            if let Some(cell) = series.base.first() {
-                cell.fetch_add(1, Ordering::Relaxed);
-            }
-        };
-        let name = self.hash(span.name());
-        let id = self.table.update(
-            self.span_hash(span, name),
-            || self.span_key(span),
-            now,
-            |series| {
-                if let Some(cell) = series.base.get(self.buckets.index(nanos)) {
-                    cell.fetch_add(1, Ordering::Relaxed);
-                }
-                if let Some(sum) = series.base.last() {
-                    sum.fetch_add(nanos, Ordering::Relaxed);
-                }
-            },
-        );
-        let error = match span.status() {
-            StatusCode::Error => {
-                self.table.update(self.error_hash(span, name), || self.error_key(span), now, one)
-            }
-            StatusCode::Unset | StatusCode::Ok => NO_SERIES,
-        };
-        if is_request(span) {
-            self.table.update(self.request_hash(span, name), || self.request_key(span), now, one);
-        }
-        Measurement { series: pack(id, error), value: nanos }
-    }
-
-    /// The keyed hash of a raw text, as far as the text counts.
-    fn hash(&self, text: &str) -> u64 {
-        let mut hasher = self.hasher.build_hasher();
-        hasher.write(label::significant(text).as_bytes());
-        hasher.finish()
-    }
-
-    /// The keyed hash of a label's raw value; `hash` is that of what stands before it.
-    fn hash_value(&self, hash: u64, value: Option<AttributeValue<'_>>) -> u64 {
-        let (kind, value) = match value {
-            None => (0, 0),
-            Some(AttributeValue::Bool(value)) => (1, u64::from(value)),
-            Some(AttributeValue::I64(value)) => (2, value.cast_unsigned()),
-            Some(AttributeValue::F64(value)) => (3, value.to_bits()),
-            Some(AttributeValue::Str(value)) => (4, self.hash(value)),
-            Some(value @ AttributeValue::Array(_)) => (5, self.hash(&value.to_string())),
-        };
-        mix(mix(hash, kind), value)
-    }
-
-    fn span_hash(&self, span: &impl Ended, name: NameHash) -> u64 {
-        let kind_and_status = kind_code(span.kind()) << 2 | status_code(span.status());
-        let hash = mix(name, SPANS + u64::from(kind_and_status));
-        self.attributes.iter().fold(hash, |hash, key| self.hash_value(hash, span.attribute(key)))
-    }
-
-    fn span_key(&self, span: &impl Ended) -> Key {
-        let labels = self.attributes.iter().map(|key| match span.attribute(key) {
-            Some(AttributeValue::Str(value)) => self.label(key, value),
-            Some(value) => self.label(key, &value.to_string()),
-            None => "".into(),
-        });
-        Key {
-            metric: Metric::Spans,
-            kind: kind_code(span.kind()),
-            status: status_code(span.status()),
-            values: std::iter::once(self.label(NAME, span.name())).chain(labels).collect(),
-        }
-    }
-
-    fn error_hash(&self, span: &impl Ended, name: NameHash) -> u64 {
-        mix(mix(name, ERRORS), self.hash(error_type(span)))
-    }
-
-    fn error_key(&self, span: &impl Ended) -> Key {
-        self.plain_key(Metric::Errors, [(NAME, span.name()), ("error.type", error_type(span))])
-    }
-
-    fn request_hash(&self, span: &impl Ended, name: NameHash) -> u64 {
-        mix(mix(name, REQUESTS), self.hash(caller(span)))
-    }
-
-    fn request_key(&self, span: &impl Ended) -> Key {
-        self.plain_key(Metric::Requests, [("service.name", caller(span)), (NAME, span.name())])
-    }
-
-    fn plain_key(&self, metric: Metric, values: [(&str, &str); 2]) -> Key {
-        let values = values.map(|(key, value)| self.label(key, value));
-        Key { metric, kind: 0, status: 0, values: values.into() }
-    }
-
-    fn label(&self, key: &str, raw: &str) -> Arc<str> {
-        label::value(&self.masker, key, raw)
-    }
-}
-
-/// Mixes a second number into a keyed hash.
-#[inline]
-fn mix(hash: u64, with: u64) -> u64 {
-    // The golden ratio in 64 bits: odd, without a pattern.
-    const FACTOR: u128 = 0x9e37_79b9_7f4a_7c15;
-    let product = u128::from(hash ^ with.rotate_left(32)) * FACTOR;
-    (product ^ (product >> 64)) as u64
-}
-
-/// The series of the span below, of its error above.
-fn pack(span: u32, error: u32) -> u64 {
-    u64::from(span) | u64::from(error) << 32
-}
-
-fn unpack(series: u64) -> (u32, u32) {
-    ((series & u64::from(u32::MAX)) as u32, (series >> 32) as u32)
 }
 
 #[cfg(test)]

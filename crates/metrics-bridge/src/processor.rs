@@ -14,7 +14,8 @@ use crate::SpanMetrics;
 /// `tracing-opentelemetry` or use the OpenTelemetry API.
 ///
 /// The SDK shows a processor only the spans that its sampler records; what the sampler drops is
-/// not counted. Exemplars are published for spans that are sampled.
+/// not counted, and it shows them when they end: `http_server_active_requests` is not there.
+/// Exemplars are published for spans that are sampled.
 ///
 /// ```
 /// use std::sync::Arc;

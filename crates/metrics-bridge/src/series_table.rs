@@ -12,7 +12,8 @@ use std::time::Duration;
 
 use spanweave_core::sync::lock;
 
-use crate::model::{Key, Metric, Series};
+use crate::model::{Key, Series, SpanMetric};
+use crate::schema::Schema;
 use crate::shard::Shards;
 
 /// So many hashes are remembered for each series that is allowed. Further ones are masked and
@@ -63,8 +64,7 @@ pub(crate) struct SeriesTable {
     /// Changes when series expire: caches of series from before are to be forgotten.
     epoch: AtomicU64,
     limit: usize,
-    /// Buckets of the duration histogram.
-    buckets: usize,
+    schema: Arc<Schema>,
 }
 
 #[derive(Debug, Default)]
@@ -75,7 +75,7 @@ struct State {
     /// Label sets under the limit, with the number of kinds of each.
     admitted: HashMap<Key, usize>,
     /// Label sets under the limit by metric.
-    counts: [usize; Metric::ALL.len()],
+    counts: [usize; SpanMetric::ALL.len()],
     last_id: u32,
 }
 
@@ -87,8 +87,8 @@ pub(crate) struct Row {
 }
 
 impl SeriesTable {
-    pub(crate) fn new(limit: usize, buckets: usize) -> Self {
-        Self { state: Apart::default(), epoch: AtomicU64::new(0), limit, buckets }
+    pub(crate) fn new(limit: usize, schema: Arc<Schema>) -> Self {
+        Self { state: Apart::default(), epoch: AtomicU64::new(0), limit, schema }
     }
 
     #[inline]
@@ -145,7 +145,7 @@ impl SeriesTable {
     }
 
     /// Label sets under the limit.
-    pub(crate) fn count(&self, metric: Metric) -> usize {
+    pub(crate) fn count(&self, metric: SpanMetric) -> usize {
         self.read().counts[metric as usize]
     }
 
@@ -161,8 +161,10 @@ impl SeriesTable {
         let at: ById<usize> =
             rows.iter().enumerate().map(|(at, row)| (row.series.id, at)).collect();
         shards.visit(state.by_id.values(), |series, cells| {
-            if let Some(row) = at.get(&series.id).and_then(|at| rows.get_mut(*at)) {
-                for (sum, cell) in row.cells.iter_mut().zip(cells) {
+            let shown = series.shown_as();
+            let Some(row) = at.get(&shown.id).and_then(|at| rows.get_mut(*at)) else { return };
+            for (at, cell) in cells.iter().enumerate() {
+                if let Some(sum) = row.cells.get_mut(shown.cell_of(series, at)) {
                     *sum = sum.wrapping_add(cell.load(Ordering::Relaxed));
                 }
             }
@@ -171,11 +173,13 @@ impl SeriesTable {
     }
 
     /// Folds series into the overflow series that have not changed for `unused`. `rows` is a
-    /// snapshot taken at `now`, in monotonic nanoseconds.
+    /// snapshot taken at `now`, in monotonic nanoseconds. Active requests stay: each is to be
+    /// taken away from where it was added.
     pub(crate) fn expire(&self, rows: &[Row], unused: Duration, now: u64, shards: &Shards) {
         let unused = u64::try_from(unused.as_nanos()).unwrap_or(u64::MAX);
         let expired: Vec<&Row> = rows
             .iter()
+            .filter(|row| row.series.key.metric != SpanMetric::ActiveRequests)
             .filter(|row| row.series.key != row.series.key.overflow())
             .filter(|row| {
                 let total = row.count();
@@ -221,20 +225,17 @@ impl SeriesTable {
         if let Some(series) = state.by_key.get(&key) {
             return series.clone();
         }
-        let (cells, exemplars) = match key.metric {
-            Metric::Spans => (self.buckets + 1, self.buckets),
-            Metric::Errors | Metric::Requests => (1, 1),
-        };
         // Four thousand million series would have to expire first; then the last one is shared.
         state.last_id = state.last_id.saturating_add(1);
-        let series = Arc::new(Series::new(state.last_id, key.clone(), cells, exemplars, now));
+        let buckets = self.schema.buckets(&key);
+        let series = Arc::new(Series::new(state.last_id, key.clone(), buckets, now));
         state.by_id.insert(series.id, series.clone());
         state.by_key.insert(key, series.clone());
         series
     }
 
     fn hash_limit(&self) -> usize {
-        self.limit.saturating_mul(HASHES_PER_SERIES * Metric::ALL.len())
+        self.limit.saturating_mul(HASHES_PER_SERIES * SpanMetric::ALL.len())
     }
 
     fn read(&self) -> RwLockReadGuard<'_, State> {
@@ -251,7 +252,7 @@ impl State {
     fn existing(&self, key: &Key, limit: usize) -> Option<&Arc<Series>> {
         self.by_key.get(key).or_else(|| {
             let is_full = self.counts[key.metric as usize] >= limit;
-            let is_above = is_full && !self.admitted.contains_key(&key.without_kind());
+            let is_above = is_full && !self.admitted.contains_key(&key.label_set());
             is_above.then(|| self.by_key.get(&key.overflow())).flatten()
         })
     }
@@ -262,11 +263,11 @@ impl State {
             return true;
         }
         let count = &mut self.counts[key.metric as usize];
-        if let Some(kinds) = self.admitted.get_mut(&key.without_kind()) {
+        if let Some(kinds) = self.admitted.get_mut(&key.label_set()) {
             *kinds += 1;
         } else if *count < limit {
             *count += 1;
-            self.admitted.insert(key.without_kind(), 1);
+            self.admitted.insert(key.label_set(), 1);
         } else {
             return false;
         }
@@ -274,7 +275,7 @@ impl State {
     }
 
     fn leave(&mut self, key: &Key) {
-        let label_set = key.without_kind();
+        let label_set = key.label_set();
         if let Some(kinds) = self.admitted.get_mut(&label_set) {
             *kinds -= 1;
             if *kinds == 0 {
@@ -288,18 +289,18 @@ impl State {
 impl Row {
     /// How many spans the series has counted.
     pub(crate) fn count(&self) -> u64 {
-        match self.series.key.metric {
-            Metric::Spans => self.buckets().iter().sum(),
-            Metric::Errors | Metric::Requests => self.cells.iter().sum(),
+        self.buckets().iter().sum()
+    }
+
+    /// The buckets of a histogram, not cumulative; of others their count.
+    pub(crate) fn buckets(&self) -> &[u64] {
+        match self.cells.split_last() {
+            Some((_, buckets)) if self.series.buckets.is_some() => buckets,
+            _ => &self.cells,
         }
     }
 
-    /// The buckets of spans, not cumulative.
-    pub(crate) fn buckets(&self) -> &[u64] {
-        self.cells.split_last().map_or(&[], |(_, buckets)| buckets)
-    }
-
-    /// The sum of spans' nanoseconds.
+    /// The sum of a histogram, in nanoseconds.
     pub(crate) fn sum(&self) -> u64 {
         self.cells.last().copied().unwrap_or_default()
     }

@@ -1,28 +1,18 @@
 //! `/metrics` on a socket of its own.
 //!
 //! One thread with a current-thread runtime serves all connections, so the application's runtime
-//! is not needed and not disturbed. Limits: [`CONNECTIONS`] at once, [`HEADER_TIMEOUT`] for a
-//! request's head (idle connections are closed by it too), [`CONNECTION_LIFE`] for a connection
-//! with all its requests, [`MAX_HEAD`] bytes for a head. The thread carries the mark that
+//! is not needed and not disturbed. Limits: [`CONNECTIONS`] at once, [`PATIENCE`] with each, and
+//! [`MAX_HEAD`] bytes for a request's head. The thread carries the mark that
 //! suppresses telemetry: what it does makes no spans.
 
 use std::convert::Infallible;
-use std::io::Write;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 use std::{io, thread};
 
-use bytes::Bytes;
-use flate2::Compression;
-use flate2::write::GzEncoder;
-use http::header::{
-    ACCEPT, ACCEPT_ENCODING, ALLOW, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap,
-    HeaderName, VARY, WWW_AUTHENTICATE,
-};
-use http::{HeaderValue, Method, Request, Response, StatusCode};
-use http_body_util::Full;
+use http::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -32,22 +22,26 @@ use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, watch};
 
 use crate::settings::ServeAddress;
-use crate::{Error, SpanMetrics, negotiate};
+use crate::{Error, SpanMetrics, respond};
 
 /// Connections at once; further ones wait in the listener's backlog.
 const CONNECTIONS: usize = 64;
 
-/// How long a client may take for the head of a request, and how long a connection may be idle.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
+/// How slow a client may be.
+#[derive(Clone, Copy, Debug)]
+struct Patience {
+    /// For the head of a request; a connection may be idle for so long, too.
+    head: Duration,
+    /// For a connection with all its requests. It ends clients that do not read what they asked
+    /// for; a scraper only connects anew.
+    connection: Duration,
+}
 
-/// How long a connection may live. It ends clients that do not read what they asked for; a
-/// scraper only connects anew.
-const CONNECTION_LIFE: Duration = Duration::from_secs(120);
+const PATIENCE: Patience =
+    Patience { head: Duration::from_secs(5), connection: Duration::from_secs(120) };
 
 /// Heads of scrapers have some hundred bytes. It is the least that hyper takes.
 const MAX_HEAD: usize = 8_192;
-
-const BEARER: &[u8] = b"Bearer ";
 
 /// The pause after a failed `accept`, for example for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -72,13 +66,13 @@ impl MetricsServer {
         address: impl Into<ServeAddress>,
         metrics: Arc<SpanMetrics>,
     ) -> Result<Self, Error> {
-        Self::start_with(address.into(), metrics, HEADER_TIMEOUT)
+        Self::start_with(address.into(), metrics, PATIENCE)
     }
 
     fn start_with(
         wanted: ServeAddress,
         metrics: Arc<SpanMetrics>,
-        header_timeout: Duration,
+        patience: Patience,
     ) -> Result<Self, Error> {
         let failed = |error| Error::start(&wanted, error);
         let listener = wanted.bind().map_err(|error| Error::bind(&wanted, error))?;
@@ -91,9 +85,7 @@ impl MetricsServer {
             .name("spanweave-metrics".to_owned())
             .spawn(move || {
                 let _quiet = opentelemetry::Context::enter_telemetry_suppressed_scope();
-                if let Err(error) =
-                    runtime.block_on(serve(listener, metrics, header_timeout, stopped))
-                {
+                if let Err(error) = runtime.block_on(serve(listener, metrics, patience, stopped)) {
                     tracing::warn!(target: "spanweave", %address, %error, "metrics are not served");
                 }
             })
@@ -126,21 +118,17 @@ impl Drop for MetricsServer {
 async fn serve(
     listener: TcpListener,
     metrics: Arc<SpanMetrics>,
-    header_timeout: Duration,
+    patience: Patience,
     mut stopped: watch::Receiver<bool>,
 ) -> io::Result<()> {
     let listener = tokio::net::TcpListener::from_std(listener)?;
-    tokio::spawn(accept(listener, metrics, header_timeout));
+    tokio::spawn(accept(listener, metrics, patience));
     // An error means that the server was dropped. With the runtime, all tasks end.
     drop(stopped.wait_for(|stop| *stop).await);
     Ok(())
 }
 
-async fn accept(
-    listener: tokio::net::TcpListener,
-    metrics: Arc<SpanMetrics>,
-    header_timeout: Duration,
-) {
+async fn accept(listener: tokio::net::TcpListener, metrics: Arc<SpanMetrics>, patience: Patience) {
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     // The semaphore is never closed.
     while let Ok(place) = places.clone().acquire_owned().await {
@@ -148,7 +136,7 @@ async fn accept(
             Ok((stream, _)) => {
                 let metrics = metrics.clone();
                 tokio::spawn(async move {
-                    serve_connection(stream, metrics, header_timeout).await;
+                    serve_connection(stream, metrics, patience).await;
                     drop(place);
                 });
             }
@@ -157,83 +145,57 @@ async fn accept(
     }
 }
 
-async fn serve_connection(stream: TcpStream, metrics: Arc<SpanMetrics>, header_timeout: Duration) {
+async fn serve_connection(stream: TcpStream, metrics: Arc<SpanMetrics>, patience: Patience) {
     let service = service_fn(move |request: Request<Incoming>| {
-        let response = respond(&metrics, request.method(), request.uri().path(), request.headers());
+        let (method, path) = (request.method(), request.uri().path());
+        let response = respond::by_path(&metrics, method, path, request.headers());
         async move { Ok::<_, Infallible>(response) }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(header_timeout)
+        .header_read_timeout(patience.head)
         .max_buf_size(MAX_HEAD)
         .serve_connection(TokioIo::new(stream), service);
     // How a connection ends is the client's affair.
-    drop(tokio::time::timeout(CONNECTION_LIFE, connection).await);
+    drop(tokio::time::timeout(patience.connection, connection).await);
 }
 
-fn respond(
-    metrics: &SpanMetrics,
-    method: &Method,
-    path: &str,
-    headers: &HeaderMap,
-) -> Response<Full<Bytes>> {
-    let plain = HeaderValue::from_static("text/plain; charset=utf-8");
-    if !matches!(path, "/metrics" | "/healthz") {
-        return response(StatusCode::NOT_FOUND, plain, "See /metrics.\n".into());
-    }
-    if !matches!(*method, Method::GET | Method::HEAD) {
-        let mut refused = response(StatusCode::METHOD_NOT_ALLOWED, plain, Bytes::new());
-        refused.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
-        return refused;
-    }
-    if path == "/healthz" {
-        let json = HeaderValue::from_static("application/json");
-        return response(StatusCode::OK, json, r#"{"status":"ok"}"#.into());
-    }
-    if !is_allowed(metrics, headers) {
-        let mut refused = response(StatusCode::UNAUTHORIZED, plain, "A token is needed.\n".into());
-        refused.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-        return refused;
-    }
-    // hyper leaves out the body of an answer to HEAD and keeps its length.
-    let (content_type, body) = metrics.render(joined(headers, ACCEPT).as_deref());
-    let gzip = negotiate::gzip(joined(headers, ACCEPT_ENCODING).as_deref());
-    let compressed = if gzip { compress(body.as_bytes()).ok() } else { None };
-    let is_compressed = compressed.is_some();
-    let body = compressed.map_or_else(|| body.into(), Bytes::from);
-    let mut answer = response(StatusCode::OK, HeaderValue::from_static(content_type), body);
-    answer.headers_mut().insert(VARY, HeaderValue::from_static("accept, accept-encoding"));
-    if is_compressed {
-        answer.headers_mut().insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
-    }
-    answer
-}
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::TcpStream;
 
-/// Whether the request has the token, if one is asked for (RFC 6750, section 2.1).
-fn is_allowed(metrics: &SpanMetrics, headers: &HeaderMap) -> bool {
-    let Some(token) = &metrics.settings().token else { return true };
-    let given = headers.get(AUTHORIZATION).map_or(&[][..], HeaderValue::as_bytes);
-    given
-        .split_at_checked(BEARER.len())
-        .is_some_and(|(scheme, given)| scheme.eq_ignore_ascii_case(BEARER) && token.matches(given))
-}
+    use spanweave_core::clock;
 
-fn response(status: StatusCode, content_type: HeaderValue, body: Bytes) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(body));
-    *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, content_type);
-    response
-}
+    use super::*;
+    use crate::Metrics;
 
-/// All values of a list header as one; values that are not text are left out.
-fn joined(headers: &HeaderMap, name: HeaderName) -> Option<String> {
-    let values: Vec<&str> =
-        headers.get_all(name).iter().filter_map(|value| value.to_str().ok()).collect();
-    (!values.is_empty()).then(|| values.join(","))
-}
+    /// More bytes of answers than the buffers of two sockets hold.
+    const REQUESTS: usize = 20_000;
 
-fn compress(body: &[u8]) -> io::Result<Vec<u8>> {
-    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
-    encoder.write_all(body)?;
-    encoder.finish()
+    #[test]
+    fn a_client_that_does_not_read_its_answers_is_cut() {
+        let metrics = SpanMetrics::new(Metrics::default(), "shop", Arc::default(), Arc::default());
+        let all = REQUESTS * metrics.render(None).1.len();
+        let patience =
+            Patience { head: Duration::from_secs(20), connection: Duration::from_secs(1) };
+        let server = MetricsServer::start_with("127.0.0.1:0".into(), metrics, patience).unwrap();
+        let mut slow = TcpStream::connect(server.address()).unwrap();
+        slow.set_write_timeout(Some(Duration::from_secs(20))).unwrap();
+        slow.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        let start = clock::instant();
+        for _ in 0..REQUESTS {
+            // The server stops reading once it cannot write, and cuts the connection then.
+            if slow.write_all(b"GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n").is_err() {
+                break;
+            }
+        }
+        thread::sleep(patience.connection.saturating_sub(start.elapsed()));
+        let mut answers = Vec::new();
+        // A reset counts as the end, too.
+        let end = slow.read_to_end(&mut answers);
+        let timed_out = end.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock);
+        assert!(!timed_out && start.elapsed() < Duration::from_secs(15), "{:?}", start.elapsed());
+        assert!(answers.len() < all, "{} of {all} bytes", answers.len());
+    }
 }

@@ -1,11 +1,13 @@
 //! What can be chosen.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::sync::Arc;
 use std::time::Duration;
 
-use crate::model::Buckets;
+use crate::model::{Buckets, SpanMetric};
 
 /// A metric has at most so many series, unless [`Metrics::series_limit`] says otherwise.
 const SERIES_LIMIT: usize = 2_000;
@@ -14,12 +16,15 @@ const SERIES_LIMIT: usize = 2_000;
 ///
 /// ```
 /// use std::time::Duration;
-/// use spanweave_metrics::Metrics;
+/// use spanweave_metrics::{Metrics, SpanMetric};
 ///
 /// let metrics = Metrics::default()
 ///     .serve("127.0.0.1:9464")
 ///     .buckets([0.005, 0.05, 0.5, 5.0])
-///     .labels(["http.request.method"])
+///     .operation_buckets("nightly report", [10.0, 60.0, 600.0])
+///     .labels(["tenant.id"])
+///     .labels_for(SpanMetric::HttpServer, ["tenant.id"])
+///     .label_name("tenant.id", "tenant")
 ///     .series_limit(500)
 ///     .expire_after(Duration::from_secs(3600));
 /// # let _ = metrics;
@@ -27,8 +32,16 @@ const SERIES_LIMIT: usize = 2_000;
 #[derive(Clone, Debug)]
 pub struct Metrics {
     pub(crate) address: Option<ServeAddress>,
-    pub(crate) buckets: Buckets,
-    pub(crate) labels: Vec<String>,
+    /// By metric.
+    buckets: [Option<Buckets>; SpanMetric::ALL.len()],
+    pub(crate) operation_buckets: Vec<(String, Buckets)>,
+    /// By metric.
+    labels: [Vec<String>; SpanMetric::ALL.len()],
+    pub(crate) label_prefix: String,
+    pub(crate) label_names: HashMap<String, String>,
+    pub(crate) label_values: HashMap<String, ValueMap>,
+    pub(crate) resource_labels: Vec<String>,
+    pub(crate) conventions: bool,
     pub(crate) series_limit: usize,
     pub(crate) expire_after: Option<Duration>,
     pub(crate) aliases: Vec<Names>,
@@ -39,8 +52,14 @@ impl Default for Metrics {
     fn default() -> Self {
         Self {
             address: None,
-            buckets: Buckets::default(),
-            labels: Vec::new(),
+            buckets: Default::default(),
+            operation_buckets: Vec::new(),
+            labels: Default::default(),
+            label_prefix: String::new(),
+            label_names: HashMap::new(),
+            label_values: HashMap::new(),
+            resource_labels: Vec::new(),
+            conventions: true,
             series_limit: SERIES_LIMIT,
             expire_after: None,
             aliases: Vec::new(),
@@ -66,12 +85,42 @@ impl Metrics {
         self
     }
 
-    /// The upper bounds of the duration histogram, in seconds, at most 32. What is not a positive
-    /// finite number is left out, order and repetitions do not matter, and without any bound that
-    /// is left the default stays: .001 .005 .01 .05 .1 .5 1 5 10 30.
+    /// The upper bounds of the histograms of spans, requests and calls, in seconds, at most 32.
+    /// What is not a positive finite number is left out, order and repetitions do not matter, and
+    /// without any bound that is left the default stays: .001 .005 .01 .05 .1 .5 1 5 10 30.
     #[must_use]
-    pub fn buckets(mut self, seconds: impl IntoIterator<Item = f64>) -> Self {
-        self.buckets = Buckets::new(seconds).unwrap_or_default();
+    pub fn buckets(self, seconds: impl IntoIterator<Item = f64>) -> Self {
+        let seconds: Vec<f64> = seconds.into_iter().collect();
+        let of_ours = [SpanMetric::Spans, SpanMetric::Requests, SpanMetric::Calls];
+        of_ours
+            .into_iter()
+            .fold(self, |settings, metric| settings.buckets_for(metric, seconds.iter().copied()))
+    }
+
+    /// As [`buckets`](Self::buckets), for one metric. The default of HTTP and database metrics is
+    /// what the semantic conventions say; what is no histogram has no buckets.
+    #[must_use]
+    pub fn buckets_for(
+        mut self,
+        metric: SpanMetric,
+        seconds: impl IntoIterator<Item = f64>,
+    ) -> Self {
+        self.buckets[metric as usize] = Buckets::new(seconds);
+        self
+    }
+
+    /// As [`buckets`](Self::buckets), for the spans of one operation, by its label's value.
+    /// Without any bound that can be used, those of all spans stay. When such a series expires,
+    /// its counts move to buckets with bounds no less than theirs.
+    #[must_use]
+    pub fn operation_buckets(
+        mut self,
+        operation: impl Into<String>,
+        seconds: impl IntoIterator<Item = f64>,
+    ) -> Self {
+        if let Some(buckets) = Buckets::new(seconds) {
+            self.operation_buckets.push((operation.into(), buckets));
+        }
         self
     }
 
@@ -80,8 +129,73 @@ impl Metrics {
     /// default: each label multiplies the series, and a span's look-up is then by hash.
     /// Keys whose label name is taken already are left out.
     #[must_use]
-    pub fn labels<K: Into<String>>(mut self, attributes: impl IntoIterator<Item = K>) -> Self {
-        self.labels = attributes.into_iter().map(Into::into).collect();
+    pub fn labels<K: Into<String>>(self, attributes: impl IntoIterator<Item = K>) -> Self {
+        self.labels_for(SpanMetric::Spans, attributes)
+    }
+
+    /// As [`labels`](Self::labels), for one metric: labels beyond those that it has anyway.
+    #[must_use]
+    pub fn labels_for<K: Into<String>>(
+        mut self,
+        metric: SpanMetric,
+        attributes: impl IntoIterator<Item = K>,
+    ) -> Self {
+        self.labels[metric as usize] = attributes.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// What the names of the labels begin with that were asked for by [`labels`](Self::labels)
+    /// and [`labels_for`](Self::labels_for), unless [`label_name`](Self::label_name) names them.
+    #[must_use]
+    pub fn label_prefix(mut self, prefix: impl Into<String>) -> Self {
+        self.label_prefix = prefix.into();
+        self
+    }
+
+    /// What the label of an attribute is called that was asked for.
+    #[must_use]
+    pub fn label_name(mut self, attribute: impl Into<String>, name: impl Into<String>) -> Self {
+        self.label_names.insert(attribute.into(), name.into());
+        self
+    }
+
+    /// What the value of an attribute becomes as a label's value, for example a class of it:
+    /// wherever the attribute is a label, those of the semantic conventions included. `map` is
+    /// called when a series is made, not for each span, and its result is masked.
+    ///
+    /// ```
+    /// # use spanweave_metrics::Metrics;
+    /// let metrics = Metrics::default()
+    ///     .labels(["http.response.status_code"])
+    ///     .label_values("http.response.status_code", |code| format!("{}xx", &code[..1]));
+    /// # let _ = metrics;
+    /// ```
+    #[must_use]
+    pub fn label_values(
+        mut self,
+        attribute: impl Into<String>,
+        map: impl Fn(&str) -> String + Send + Sync + 'static,
+    ) -> Self {
+        self.label_values.insert(attribute.into(), ValueMap(Arc::new(map)));
+        self
+    }
+
+    /// Attributes of the resource that become labels of every span metric, such as
+    /// `deployment.environment.name`. None by default: all of them stand in `target_info`.
+    #[must_use]
+    pub fn resource_labels<K: Into<String>>(
+        mut self,
+        attributes: impl IntoIterator<Item = K>,
+    ) -> Self {
+        self.resource_labels = attributes.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Whether HTTP and database metrics of the semantic conventions are made of the spans. On by
+    /// default; off for an application that measures them itself.
+    #[must_use]
+    pub fn conventions(mut self, on: bool) -> Self {
+        self.conventions = on;
         self
     }
 
@@ -114,6 +228,29 @@ impl Metrics {
     pub fn address(&self) -> Option<&ServeAddress> {
         self.address.as_ref()
     }
+
+    /// The bounds that were chosen.
+    pub(crate) fn buckets_of(&self, metric: SpanMetric) -> Option<&Buckets> {
+        self.buckets[metric as usize].as_ref()
+    }
+
+    /// The attributes that were asked for.
+    pub(crate) fn labels_of(&self, metric: SpanMetric) -> &[String] {
+        match metric {
+            SpanMetric::ActiveRequests => &[],
+            _ => &self.labels[metric as usize],
+        }
+    }
+}
+
+/// What the values of a label become.
+#[derive(Clone)]
+pub(crate) struct ValueMap(pub(crate) Arc<dyn Fn(&str) -> String + Send + Sync>);
+
+impl fmt::Debug for ValueMap {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ValueMap")
+    }
 }
 
 /// A secret that a request has to know. It is never shown.
@@ -145,7 +282,9 @@ pub enum Names {
     /// `traces_span_metrics_duration_milliseconds`.
     JaegerSpm,
     /// What Tempo's metrics generator writes: `traces_spanmetrics_calls_total`,
-    /// `traces_spanmetrics_latency` and `traces_service_graph_request_total`.
+    /// `traces_spanmetrics_latency`, and the service graph `traces_service_graph_request_total`,
+    /// `_failed_total`, `_server_seconds` and `_client_seconds`. A request between two services
+    /// is counted once, by the one that takes it; a call to a database by the one that makes it.
     Tempo,
 }
 

@@ -58,7 +58,7 @@ impl Shards {
         if let Some(at) = live.iter().position(|other| Arc::ptr_eq(other, shard)) {
             live.swap_remove(at);
             for (series, cells) in lock(&shard.blocks).drain().map(|(_, block)| block) {
-                series.shown_as().fold(&cells);
+                series.shown_as().fold(&series, &cells);
             }
         }
     }
@@ -69,7 +69,7 @@ impl Shards {
         lock(&shard.blocks).retain(|_, (series, cells)| {
             let expired = series.heir.get();
             if let Some(heir) = expired {
-                heir.fold(cells);
+                heir.fold(series, cells);
             }
             expired.is_none()
         });
@@ -79,7 +79,7 @@ impl Shards {
     pub(crate) fn retire(&self, series: &Series, heir: &Arc<Series>) {
         let _live = lock(&self.live);
         if series.heir.set(heir.clone()).is_ok() {
-            heir.fold(&series.base);
+            heir.fold(series, &series.base);
         }
     }
 
@@ -87,7 +87,7 @@ impl Shards {
     pub(crate) fn visit<'a>(
         &self,
         all: impl Iterator<Item = &'a Arc<Series>>,
-        mut look: impl FnMut(&Series, &[AtomicU64]),
+        mut look: impl FnMut(&Arc<Series>, &[AtomicU64]),
     ) {
         let live = lock(&self.live);
         for series in all {
@@ -95,7 +95,7 @@ impl Shards {
         }
         for shard in live.iter() {
             for (series, cells) in lock(&shard.blocks).values() {
-                look(series.shown_as(), cells);
+                look(series, cells);
             }
         }
     }

@@ -9,17 +9,20 @@ use prometheus::core::Desc;
 use spanweave_core::ledger::Ledger;
 use spanweave_core::masking::Masker;
 use spanweave_core::sync::lock;
-use spanweave_core::{Measurement, SpanEnd, SpanObserver, clock};
+use spanweave_core::{Measurement, SpanEnd, SpanObserver, SpanStart, clock};
 
 use crate::collect::{
-    LedgerState, SpanFamilies, claimed_names, compose, ledger_families, resource_info,
+    LedgerState, SpanFamilies, add_missing, claimed_names, compose, ledger_families,
+    process_families, resource_info, resource_labels,
 };
 use crate::collector::{self, describe, gather_foreign};
-use crate::model::{Family, FamilyKind, Metric, Point};
+use crate::model::{Family, FamilyKind, Label, Point, SpanMetric};
+use crate::names::Described;
 use crate::observer::Recorder;
+use crate::schema::Schema;
 use crate::settings::Metrics;
 use crate::text::{self, Format};
-use crate::{foreign, label, names, negotiate};
+use crate::{MetricsService, foreign, label, names, negotiate};
 
 /// Span metrics and the registry that they share with the application.
 ///
@@ -45,13 +48,14 @@ use crate::{foreign, label, names, negotiate};
 /// ```
 #[derive(Debug)]
 pub struct SpanMetrics {
+    schema: Arc<Schema>,
     recorder: Arc<Recorder>,
     spans: SpanFamilies,
     settings: Metrics,
     masker: Arc<Masker>,
     ledger: Arc<Ledger>,
     ledger_state: LedgerState,
-    target: Mutex<Option<Family>>,
+    resource: Mutex<OfResource>,
     registry: prometheus::Registry,
     meter_provider: SdkMeterProvider,
     descriptions: Vec<Desc>,
@@ -59,6 +63,14 @@ pub struct SpanMetrics {
     reserved: HashSet<String>,
     /// Foreign families that were left out, each reported once.
     left_out: Mutex<BTreeSet<String>>,
+}
+
+/// What the page says of the resource.
+#[derive(Debug, Default)]
+struct OfResource {
+    target_info: Option<Family>,
+    /// Labels of every span metric.
+    labels: Vec<Label>,
 }
 
 impl SpanMetrics {
@@ -71,33 +83,28 @@ impl SpanMetrics {
         masker: Arc<Masker>,
         ledger: Arc<Ledger>,
     ) -> Arc<Self> {
-        let (attributes, extra) = label_names(&settings.labels);
-        let recorder = Arc::new(Recorder::new(
-            masker.clone(),
-            settings.buckets.clone(),
-            attributes,
-            settings.series_limit,
-        ));
-        let descriptions = descriptions(&extra);
+        let schema = Arc::new(Schema::new(&settings));
+        let recorder =
+            Arc::new(Recorder::new(masker.clone(), schema.clone(), settings.series_limit));
         let spans = SpanFamilies::new(
             label::harmless(service_name).into(),
-            extra,
-            settings.buckets.clone(),
+            schema.clone(),
             settings.aliases.clone(),
         );
         let registry = prometheus::Registry::new();
         let metrics = Arc::new(Self {
             reserved: claimed_names(&spans.families(&[])),
+            descriptions: descriptions(&schema),
+            schema,
             recorder,
             spans,
             settings,
             masker,
             ledger,
             ledger_state: LedgerState::default(),
-            target: Mutex::new(None),
+            resource: Mutex::default(),
             meter_provider: meter_provider(&registry),
             registry,
-            descriptions,
             left_out: Mutex::default(),
         });
         // The registry is empty but for the meters' collector, which describes nothing.
@@ -110,6 +117,9 @@ impl SpanMetrics {
     /// The one registry: span metrics are registered in it, meters of
     /// [`meter_provider`](Self::meter_provider) appear in it, and the application registers its
     /// own metrics in it. All of it is on `/metrics`. A clone is the same registry.
+    ///
+    /// The metrics of the process (`process_…`) are on the page without being in the registry, so
+    /// that an application can register a collector of its own for them; then that one is shown.
     pub fn registry(&self) -> prometheus::Registry {
         self.registry.clone()
     }
@@ -120,9 +130,19 @@ impl SpanMetrics {
         self.meter_provider.clone()
     }
 
-    /// Shows the attributes of `resource` as `target_info`.
+    /// Shows the attributes of `resource` as `target_info`, and those of
+    /// [`Metrics::resource_labels`] as labels of every span metric.
     pub fn set_resource(&self, resource: &Resource) {
-        *lock(&self.target) = Some(resource_info(resource, &self.masker));
+        let wanted = |key: &str| self.settings.resource_labels.iter().any(|label| label == key);
+        *lock(&self.resource) = OfResource {
+            target_info: Some(resource_info(resource, &self.masker)),
+            labels: resource_labels(resource, &self.masker, wanted),
+        };
+    }
+
+    /// A tower service that shows the metrics, for the application's own server.
+    pub fn service(self: &Arc<Self>) -> MetricsService {
+        MetricsService::new(self.clone())
     }
 
     /// The exposition: span metrics, the ledger, and all else that is in the registry. A foreign
@@ -138,9 +158,10 @@ impl SpanMetrics {
     }
 
     /// Attributes that have to be on spans that sampling does not record, too: those that are
-    /// labels (see [`Metrics::labels`]).
+    /// labels (see [`Metrics::labels`]), or name the service that was called. They belong into
+    /// [`PipelineConfig::observed_attributes`](spanweave_core::PipelineConfig).
     pub fn observed_attributes(&self) -> &[String] {
-        self.recorder.attributes()
+        self.schema.observed()
     }
 
     /// What was chosen.
@@ -169,15 +190,23 @@ impl SpanMetrics {
         let others = gathered.iter().filter_map(foreign::family).collect();
         let left_out = compose(&mut families, others, &self.reserved);
         families.push(self.report_left_out(left_out));
+        // The application may have registered a collector of the process itself.
+        add_missing(&mut families, process_families());
         families
     }
 
     fn own_families(&self) -> Vec<Family> {
-        let mut families: Vec<Family> = lock(&self.target).iter().cloned().collect();
         let table = self.recorder.table();
         let now = clock::now();
         let rows = table.snapshot(self.recorder.shards());
-        families.extend(self.spans.families(&rows));
+        let mut spans = self.spans.families(&rows);
+        let mut families: Vec<Family> = Vec::new();
+        {
+            let resource = lock(&self.resource);
+            add_labels(&mut spans, &resource.labels);
+            families.extend(resource.target_info.clone());
+        }
+        families.extend(spans);
         if let Some(unused) = self.settings.expire_after {
             table.expire(&rows, unused, now, self.recorder.shards());
         }
@@ -187,18 +216,16 @@ impl SpanMetrics {
     }
 
     fn about_series(&self) -> [Family; 2] {
-        let metrics = [
-            (Metric::Spans, names::CALLS),
-            (Metric::Errors, names::ERRORS),
-            (Metric::Requests, names::REQUESTS),
-        ];
-        let points = metrics.map(|(metric, described)| {
+        let shown = |metric: &SpanMetric| {
+            self.schema.has_conventions() || !SpanMetric::CONVENTIONS.contains(metric)
+        };
+        let points = SpanMetric::ALL.into_iter().filter(shown).map(|metric| {
             let count = self.recorder.table().count(metric) as u64;
-            Point::integer(vec![(names::METRIC.into(), described.name.into())], count)
+            Point::integer(vec![(names::METRIC.into(), family_of(metric).name.into())], count)
         });
         let limit = self.settings.series_limit as u64;
         [
-            Family::new(names::SERIES, FamilyKind::Gauge, points.into()),
+            Family::new(names::SERIES, FamilyKind::Gauge, points.collect()),
             Family::new(
                 names::SERIES_LIMIT,
                 FamilyKind::Gauge,
@@ -226,6 +253,11 @@ impl SpanMetrics {
 
 impl SpanObserver for SpanMetrics {
     #[inline]
+    fn started(&self, span: &SpanStart<'_>) {
+        self.recorder.started(span);
+    }
+
+    #[inline]
     fn ended(&self, span: &SpanEnd<'_>) -> Measurement {
         self.recorder.ended(span)
     }
@@ -235,46 +267,57 @@ impl SpanObserver for SpanMetrics {
     }
 }
 
-/// The attributes that become labels, and their label names: each name once, none of ours.
-fn label_names(attributes: &[String]) -> (Vec<String>, Vec<String>) {
-    let mut taken = vec![
-        names::SERVICE.to_owned(),
-        names::OPERATION.to_owned(),
-        names::STATUS.to_owned(),
-        names::JAEGER_SERVICE.to_owned(),
-        names::ALIAS_SPAN_NAME.to_owned(),
-        names::ALIAS_SPAN_KIND.to_owned(),
-        names::ALIAS_STATUS.to_owned(),
-        // The bound of a bucket.
-        "le".to_owned(),
-    ];
-    let mut usable = Vec::new();
-    let mut extra = Vec::new();
-    for attribute in attributes {
-        let name = label::name(attribute);
-        if !taken.contains(&name) {
-            taken.push(name.clone());
-            usable.push(attribute.clone());
-            extra.push(name);
+/// Adds labels to all points that do not have one of the name.
+fn add_labels(families: &mut [Family], labels: &[Label]) {
+    if labels.is_empty() {
+        return;
+    }
+    for point in families.iter_mut().flat_map(|family| &mut family.points) {
+        for label in labels {
+            if point.labels.iter().all(|(name, _)| *name != label.0) {
+                point.labels.push(label.clone());
+            }
         }
     }
-    (usable, extra)
 }
 
-fn descriptions(extra: &[String]) -> Vec<Desc> {
-    let with_extra = |labels: &[&'static str]| -> Vec<String> {
-        labels.iter().map(|label| (*label).to_owned()).chain(extra.iter().cloned()).collect()
-    };
-    let plain = |labels: &[&str]| labels.iter().map(|label| (*label).to_owned()).collect();
-    [
-        (names::CALLS, with_extra(&[names::SERVICE, names::OPERATION, names::STATUS])),
-        (names::DURATION, with_extra(&[names::SERVICE, names::OPERATION])),
-        (names::ERRORS, plain(&[names::SERVICE, names::OPERATION, names::ERROR_TYPE])),
-        (names::REQUESTS, plain(&[names::SOURCE_SERVICE, names::TARGET_SERVICE, names::OPERATION])),
-    ]
-    .into_iter()
-    .filter_map(|(described, labels)| describe(described.name, described.help, labels))
-    .collect()
+/// The family that stands for a metric.
+fn family_of(metric: SpanMetric) -> Described {
+    match metric {
+        SpanMetric::Spans => names::CALLS,
+        SpanMetric::Errors => names::ERRORS,
+        SpanMetric::Requests => names::REQUESTS,
+        SpanMetric::Calls => names::SERVICE_CALLS,
+        SpanMetric::HttpServer => names::HTTP_SERVER,
+        SpanMetric::HttpClient => names::HTTP_CLIENT,
+        SpanMetric::Database => names::DATABASE,
+        SpanMetric::ActiveRequests => names::ACTIVE_REQUESTS,
+    }
+}
+
+fn descriptions(schema: &Schema) -> Vec<Desc> {
+    let edge = [names::SOURCE_SERVICE, names::TARGET_SERVICE, names::OPERATION];
+    let own: [(Described, SpanMetric, &[&str]); 9] = [
+        (names::CALLS, SpanMetric::Spans, &[names::SERVICE, names::OPERATION, names::STATUS]),
+        (names::DURATION, SpanMetric::Spans, &[names::SERVICE, names::OPERATION]),
+        (names::ERRORS, SpanMetric::Errors, &[names::SERVICE, names::OPERATION, names::ERROR_TYPE]),
+        (names::REQUESTS, SpanMetric::Requests, &edge),
+        (names::SERVICE_CALLS, SpanMetric::Calls, &edge),
+        (names::HTTP_SERVER, SpanMetric::HttpServer, &[]),
+        (names::HTTP_CLIENT, SpanMetric::HttpClient, &[]),
+        (names::DATABASE, SpanMetric::Database, &[]),
+        (names::ACTIVE_REQUESTS, SpanMetric::ActiveRequests, &[]),
+    ];
+    own.into_iter()
+        .filter(|(_, metric, _)| {
+            schema.has_conventions() || !SpanMetric::CONVENTIONS.contains(metric)
+        })
+        .filter_map(|(described, metric, labels)| {
+            let attributes = schema.labels(metric).iter().map(|label| label.name.clone());
+            let labels = labels.iter().map(|label| (*label).to_owned()).chain(attributes);
+            describe(described.name, described.help, labels.collect())
+        })
+        .collect()
 }
 
 fn meter_provider(registry: &prometheus::Registry) -> SdkMeterProvider {

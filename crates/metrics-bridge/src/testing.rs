@@ -6,9 +6,10 @@ use std::sync::Arc;
 use opentelemetry::trace::SpanKind;
 use spanweave_core::span::{AttributeValue, StatusCode};
 
+use crate::Metrics;
 use crate::ended::Ended;
-use crate::model::Buckets;
 use crate::observer::Recorder;
+use crate::schema::Schema;
 use crate::text::Format;
 
 #[derive(Clone, Debug)]
@@ -23,6 +24,7 @@ pub(crate) struct FakeSpan {
     pub(crate) attributes: Vec<(String, String)>,
     pub(crate) local_root: bool,
     pub(crate) caller: Option<String>,
+    pub(crate) flagged: bool,
 }
 
 impl FakeSpan {
@@ -39,6 +41,7 @@ impl FakeSpan {
             attributes: Vec::new(),
             local_root: false,
             caller: None,
+            flagged: false,
         }
     }
 
@@ -86,10 +89,18 @@ impl Ended for FakeSpan {
     fn caller_service(&self) -> Option<&str> {
         self.caller.as_deref()
     }
+    fn is_flagged(&self) -> bool {
+        self.flagged
+    }
 }
 
 pub(crate) fn recorder(series_limit: usize) -> Arc<Recorder> {
-    Arc::new(Recorder::new(Arc::default(), Buckets::default(), Vec::new(), series_limit))
+    recorder_with(&Metrics::default().series_limit(series_limit))
+}
+
+pub(crate) fn recorder_with(settings: &Metrics) -> Arc<Recorder> {
+    let schema = Arc::new(Schema::new(settings));
+    Arc::new(Recorder::new(Arc::default(), schema, settings.series_limit))
 }
 
 #[derive(Clone, Debug, PartialEq)]

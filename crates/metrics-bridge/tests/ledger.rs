@@ -28,7 +28,7 @@ fn the_ledger_of_each_backend_balances_on_the_page() {
         .lines()
         .filter(|line| !line.starts_with('#'))
         .map(|line| line.rsplit_once(' ').unwrap())
-        .map(|(series, value)| (series, value.parse().unwrap()))
+        .map(|(series, value)| (series, value.parse::<f64>().unwrap() as u64))
         .collect();
     let of =
         |name: &str, labels: &str| samples.get(format!("{name}{{{labels}}}").as_str()).copied();

@@ -101,3 +101,25 @@ fn a_collector_that_panics_does_not_take_the_page_with_it() {
         assert!(metrics.text(Format::Text).contains("trace_span_total{"));
     }
 }
+
+#[cfg(target_os = "linux")]
+#[test]
+fn the_process_is_on_the_page_unless_the_application_shows_it_itself() {
+    let metrics = metrics();
+    for name in [
+        "process_cpu_seconds_total",
+        "process_resident_memory_bytes",
+        "process_open_fds",
+        "process_start_time_seconds",
+        "process_threads",
+    ] {
+        let text = metrics.text(Format::Text);
+        assert_eq!(text.matches(&format!("# TYPE {name} ")).count(), 1, "{text}");
+    }
+    let own = prometheus::IntGauge::new("process_threads", "Mine.").unwrap();
+    metrics.registry().register(Box::new(own)).unwrap();
+    let text = metrics.text(Format::Text);
+    assert!(text.contains("# HELP process_threads Mine.\n"), "{text}");
+    assert_eq!(text.matches("# TYPE process_threads ").count(), 1);
+    assert!(text.contains("spanweave_metrics_dropped_families 0\n"), "{text}");
+}

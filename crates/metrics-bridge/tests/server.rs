@@ -160,3 +160,33 @@ fn after_a_shutdown_the_port_is_free_again() {
     server.shutdown();
     drop(MetricsServer::start(address, metrics()).unwrap());
 }
+
+#[test]
+fn the_service_answers_in_a_server_of_the_applications_own() {
+    let settings = Metrics::default().bearer_token("s3cret");
+    let metrics = SpanMetrics::new(settings, "shop", Arc::default(), Arc::default());
+    let own = axum::Router::new()
+        .route("/", axum::routing::get(|| async { "the application's own" }))
+        .route_service("/internal/numbers", metrics.service());
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
+    let address = listener.local_addr().unwrap();
+    runtime.spawn(async { axum::serve(listener, own).await });
+
+    let (_, body) = ask(address, "GET", "/", "");
+    assert_eq!(body, b"the application's own");
+    let path = "/internal/numbers";
+    assert!(ask(address, "GET", path, "").0.starts_with("http/1.1 401"));
+    let token = "authorization: Bearer s3cret\r\n";
+    let (head, _) = ask(address, "POST", path, &format!("{token}content-length: 0\r\n"));
+    assert!(head.starts_with("http/1.1 405"), "{head}");
+    let open_metrics = format!("{token}accept: application/openmetrics-text\r\n");
+    let (head, body) = ask(address, "GET", path, &open_metrics);
+    assert!(head.contains("content-type: application/openmetrics-text"), "{head}");
+    assert!(body.ends_with(b"# EOF\n"));
+    let (head, body) = ask(address, "HEAD", path, &open_metrics);
+    assert!(head.starts_with("http/1.1 200") && length(&head) > 0 && body.is_empty(), "{head}");
+    let (head, _) = ask(address, "GET", path, &format!("{token}accept-encoding: gzip\r\n"));
+    assert!(head.contains("content-encoding: gzip"), "{head}");
+}

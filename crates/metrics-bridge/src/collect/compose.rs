@@ -30,6 +30,12 @@ pub(crate) fn compose(
     left_out
 }
 
+/// Appends those of `more` whose names nobody has taken.
+pub(crate) fn add_missing(families: &mut Vec<Family>, more: Vec<Family>) {
+    let taken = claimed_names(families);
+    families.extend(more.into_iter().filter(|f| f.claims().iter().all(|n| !taken.contains(n))));
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

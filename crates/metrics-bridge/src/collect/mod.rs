@@ -1,9 +1,17 @@
-//! From counts to families: our own names, alias sets, the ledger.
+//! From counts to families: our own names, alias sets, the ledger, the process.
 
-mod compose;
-mod ledger;
+mod group;
+
+mod conventions;
+mod edges;
 mod spans;
 
-pub(crate) use compose::{claimed_names, compose};
+mod ledger;
+mod process;
+
+mod compose;
+
+pub(crate) use compose::{add_missing, claimed_names, compose};
 pub(crate) use ledger::{LedgerState, ledger_families};
-pub(crate) use spans::{SpanFamilies, resource_info};
+pub(crate) use process::process_families;
+pub(crate) use spans::{SpanFamilies, resource_info, resource_labels};

@@ -74,6 +74,11 @@ impl Buckets {
         }
         index
     }
+
+    /// The bucket that holds the upper bound of the bucket `at` of other bounds.
+    pub(crate) fn index_of_bucket(&self, other: &Self, at: usize) -> usize {
+        other.nanos.get(at).map_or(self.nanos.len(), |bound| self.index(*bound))
+    }
 }
 
 fn nanos(seconds: f64) -> u64 {

@@ -7,17 +7,18 @@ use opentelemetry::trace::SpanKind;
 use super::*;
 use crate::names;
 use crate::series_table::Row;
-use crate::testing::{FakeSpan, recorder};
+use crate::testing::{FakeSpan, recorder, recorder_with};
+use crate::{Metrics, SpanMetric};
 
 fn rows(recorder: &Recorder) -> Vec<Row> {
     recorder.table().snapshot(recorder.shards())
 }
 
-fn total(rows: &[Row], metric: Metric) -> u64 {
+fn total(rows: &[Row], metric: SpanMetric) -> u64 {
     rows.iter().filter(|row| row.series.key.metric == metric).map(Row::count).sum()
 }
 
-fn operations(rows: &[Row], metric: Metric) -> Vec<String> {
+fn operations(rows: &[Row], metric: SpanMetric) -> Vec<String> {
     let of_metric = rows.iter().filter(|row| row.series.key.metric == metric);
     of_metric.map(|row| row.series.key.values[0].to_string()).collect()
 }
@@ -79,9 +80,9 @@ fn counts_are_exact_and_never_go_back_under_threads_and_scrapes() {
         assert!(scraper.join().unwrap() > 0);
     });
     let rows = rows(&recorder);
-    assert_eq!(total(&rows, Metric::Spans), THREADS * SPANS);
-    assert_eq!(total(&rows, Metric::Errors), failed.load(Ordering::Relaxed));
-    let of_spans = rows.iter().filter(|row| row.series.key.metric == Metric::Spans);
+    assert_eq!(total(&rows, SpanMetric::Spans), THREADS * SPANS);
+    assert_eq!(total(&rows, SpanMetric::Errors), failed.load(Ordering::Relaxed));
+    let of_spans = rows.iter().filter(|row| row.series.key.metric == SpanMetric::Spans);
     assert_eq!(of_spans.map(Row::sum).sum::<u64>(), nanos.load(Ordering::Relaxed));
     assert_eq!(recorder.shards().len(), 0, "the blocks of ended threads are folded");
 }
@@ -98,6 +99,7 @@ fn a_callsite_that_changes_its_kind_or_status_counts_where_it_belongs() {
     recorder.ended(&span);
     let counts: Vec<_> = rows(&recorder)
         .iter()
+        .filter(|row| row.series.key.metric == SpanMetric::Spans)
         .map(|row| (row.series.key.kind, row.series.key.status, row.count()))
         .collect();
     assert_eq!(counts, [(0, 0, 1), (2, 0, 2), (2, 1, 1)]);
@@ -114,7 +116,7 @@ fn above_the_limit_spans_count_as_other_and_none_is_lost() {
         recorder.ended(&span);
     }
     let rows = rows(&recorder);
-    for metric in Metric::ALL {
+    for metric in [SpanMetric::Spans, SpanMetric::Errors, SpanMetric::Requests] {
         assert_eq!(total(&rows, metric), 10_000);
         let names = operations(&rows, metric);
         assert_eq!(names.len(), 11, "ten series and the one for the rest");
@@ -133,7 +135,7 @@ fn a_series_that_expires_is_folded_and_its_name_can_come_back() {
     recorder.ended(&FakeSpan::named("busy"));
     recorder.ended(&FakeSpan::named("crowded out"));
     let first = rows(&recorder);
-    assert_eq!(operations(&first, Metric::Spans), ["old", "busy", names::OTHER]);
+    assert_eq!(operations(&first, SpanMetric::Spans), ["old", "busy", names::OTHER]);
     recorder.table().expire(&first, hour, clock::now(), recorder.shards());
     assert_eq!(rows(&recorder).len(), 3, "nothing is old yet");
 
@@ -157,8 +159,8 @@ fn a_series_that_expires_is_folded_and_its_name_can_come_back() {
         recorder.table().expire(&fourth, hour, late, recorder.shards());
         let fifth = rows(&recorder);
         recorder.ended(&FakeSpan::named("busy"));
-        assert_eq!(total(&fifth, Metric::Spans), total(&third, Metric::Spans) + 1);
-        assert_eq!(operations(&fifth, Metric::Spans), ["busy", names::OTHER]);
+        assert_eq!(total(&fifth, SpanMetric::Spans), total(&third, SpanMetric::Spans) + 1);
+        assert_eq!(operations(&fifth, SpanMetric::Spans), ["busy", names::OTHER]);
         to_thread.send(()).unwrap();
     });
     // An overflow series never expires, and nothing is forgotten for its sake.
@@ -172,8 +174,8 @@ fn a_series_that_expires_is_folded_and_its_name_can_come_back() {
     recorder.ended(&old);
     recorder.ended(&FakeSpan::named("crowded out"));
     let last = rows(&recorder);
-    assert_eq!(total(&last, Metric::Spans), 9);
-    assert_eq!(operations(&last, Metric::Spans), ["busy", names::OTHER, "old"]);
+    assert_eq!(total(&last, SpanMetric::Spans), 9);
+    assert_eq!(operations(&last, SpanMetric::Spans), ["busy", names::OTHER, "old"]);
 }
 
 #[test]
@@ -198,9 +200,9 @@ fn a_thread_that_ends_still_counts() {
     .join()
     .unwrap();
     let rows = rows(&recorder);
-    assert_eq!(total(&rows, Metric::Spans), 2);
-    assert_eq!(total(&rows, Metric::Errors), 1);
-    assert_eq!(total(&rows, Metric::Requests), 1);
+    assert_eq!(total(&rows, SpanMetric::Spans), 2);
+    assert_eq!(total(&rows, SpanMetric::Errors), 1);
+    assert_eq!(total(&rows, SpanMetric::Requests), 1);
 }
 
 #[test]
@@ -216,7 +218,7 @@ fn an_exemplar_is_published_only_for_a_span_that_was_kept() {
     let expected =
         Exemplar { trace_id: TraceId::from(7), span_id: SpanId::from(8), value: 1_000, at: 9 };
     let rows = rows(&recorder);
-    let names = operations(&rows, Metric::Spans);
+    let names = operations(&rows, SpanMetric::Spans);
     assert_eq!(names, ["work", "other"]);
     let by_id = exemplars(&rows);
     assert_eq!(by_id.iter().flatten().count(), 2, "the span's and its error's: {by_id:?}");
@@ -226,8 +228,7 @@ fn an_exemplar_is_published_only_for_a_span_that_was_kept() {
 
 #[test]
 fn a_label_of_an_attribute_tells_series_apart_and_is_masked() {
-    let attributes = vec!["tenant".to_owned(), "api_key".to_owned()];
-    let recorder = Arc::new(Recorder::new(Arc::default(), Buckets::default(), attributes, 2_000));
+    let recorder = recorder_with(&Metrics::default().labels(["tenant", "api_key"]));
     for tenant in ["a", "b", "a"] {
         let mut span = FakeSpan::at(0, "work");
         span.attributes = vec![
@@ -256,5 +257,71 @@ fn a_request_names_the_caller_or_says_that_it_is_unknown() {
     recorder.ended(&span);
     span.kind = SpanKind::Internal;
     recorder.ended(&span);
-    assert_eq!(operations(&rows(&recorder), Metric::Requests), [names::UNKNOWN, "gateway"]);
+    assert_eq!(operations(&rows(&recorder), SpanMetric::Requests), [names::UNKNOWN, "gateway"]);
+}
+
+#[test]
+fn a_call_names_the_callee_and_a_failed_request_is_told_apart() {
+    let recorder = recorder(2_000);
+    let mut span = FakeSpan::named("GET");
+    span.kind = SpanKind::Client;
+    recorder.ended(&span);
+    span.attributes = vec![("service.peer.name".to_owned(), "users".to_owned())];
+    recorder.ended(&span);
+    recorder.ended(&span.clone().failed("timeout"));
+    span.attributes = vec![("db.system.name".to_owned(), "sqlite".to_owned())];
+    recorder.ended(&span);
+    let rows = rows(&recorder);
+    assert_eq!(operations(&rows, SpanMetric::Calls), [names::UNKNOWN, "users", "users", "sqlite"]);
+    assert_eq!(recorder.table().count(SpanMetric::Calls), 3, "the status is no label");
+    assert_eq!(total(&rows, SpanMetric::Database), 1);
+}
+
+#[test]
+fn an_expired_series_with_bounds_of_its_own_loses_nothing() {
+    let settings = Metrics::default().operation_buckets("slow", [60.0, 600.0]);
+    let recorder = recorder_with(&settings);
+    let mut slow = FakeSpan::at(0, "slow");
+    slow.nanos = 61_000_000_000;
+    recorder.ended(&slow);
+    recorder.ended(&FakeSpan::named("slow"));
+    let before = rows(&recorder);
+    assert_eq!(before[0].buckets(), [1, 1, 0]);
+    let late = clock::now() + 2_000_000_000;
+    for now in [clock::now(), late] {
+        recorder.table().expire(&before, Duration::from_secs(1), now, recorder.shards());
+    }
+    for settled in [false, true] {
+        let after = rows(&recorder);
+        assert_eq!(operations(&after, SpanMetric::Spans)[0], names::OTHER);
+        assert_eq!((after[0].count(), after[0].sum()), (2, 61_000_001_000));
+        assert_eq!(after[0].buckets().last(), Some(&2), "60 s and 600 s are above 30 s");
+        if !settled {
+            recorder.ended(&FakeSpan::named("another"));
+        }
+    }
+}
+
+#[test]
+fn a_request_that_is_over_is_not_active_whatever_thread_ends_it() {
+    let recorder = recorder(2_000);
+    let mut span = FakeSpan::named("GET /");
+    span.kind = SpanKind::Server;
+    span.attributes = vec![("http.request.method".to_owned(), "GET".to_owned())];
+    let active = |recorder: &Recorder| -> Vec<i64> {
+        let rows = rows(recorder);
+        let active = rows.iter().filter(|r| r.series.key.metric == SpanMetric::ActiveRequests);
+        active.map(|row| row.count().cast_signed()).collect()
+    };
+    recorder.ended(&span);
+    assert_eq!(active(&recorder), [0_i64; 0], "it was not counted when it started");
+    span.flagged = true;
+    thread::scope(|scope| {
+        scope.spawn(|| recorder.ended(&span));
+    });
+    assert_eq!(active(&recorder), [-1]);
+    for now in [clock::now(), clock::now() + 2_000_000_000] {
+        recorder.table().expire(&rows(&recorder), Duration::from_secs(1), now, recorder.shards());
+    }
+    assert_eq!(active(&recorder), [-1], "it does not expire");
 }
