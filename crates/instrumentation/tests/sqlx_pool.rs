@@ -146,3 +146,62 @@ async fn every_call_is_one_span_with_its_outcome() {
     }
     pool.close().await;
 }
+
+/// Every driver has what the wrapper asks for; that this compiles is the test.
+#[tokio::test]
+async fn a_mysql_pool_is_wrapped_like_any() {
+    use sqlx::mysql::{MySql, MySqlConnectOptions};
+
+    let (spans, _guard) = Spans::on_this_thread();
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let options = MySqlConnectOptions::new().host("127.0.0.1").port(nobody.port()).database("shop");
+    let one = PoolOptions::<MySql>::new().acquire_timeout(Duration::from_secs(1));
+    let pool = TracedPool::connect_lazy_with(one, options).system("mariadb");
+    let query = sqlx::query("SELECT `name` FROM `users` WHERE mail = \"ada\" AND id = 7");
+    pool.fetch_all(query).await.unwrap_err();
+    let span = spans.one().await;
+    assert_eq!(span.status, StatusCode::Error);
+    span.has("db.system.name", text("mariadb"))
+        .has("db.namespace", text("shop"))
+        .has("server.port", int(nobody.port().into()))
+        .has("db.query.text", text("SELECT `name` FROM `users` WHERE mail = ? AND id = ?"));
+}
+
+#[cfg(feature = "metrics")]
+#[tokio::test]
+async fn a_pools_connections_are_metrics() {
+    use opentelemetry::metrics::MeterProvider;
+    use opentelemetry_sdk::metrics::data::{AggregatedMetrics, MetricData};
+    use opentelemetry_sdk::metrics::{InMemoryMetricExporter, PeriodicReader, SdkMeterProvider};
+
+    let folder = tempfile::tempdir().unwrap();
+    let pool = pool(folder.path()).await;
+    let exporter = InMemoryMetricExporter::default();
+    let provider = SdkMeterProvider::builder()
+        .with_reader(PeriodicReader::builder(exporter.clone()).build())
+        .build();
+    pool.observe(&provider.meter("test"), "shop");
+    let held = pool.inner().acquire().await.unwrap();
+    provider.force_flush().unwrap();
+    drop(held);
+
+    let mut seen = Vec::new();
+    for resource in exporter.get_finished_metrics().unwrap() {
+        for metric in resource.scope_metrics().flat_map(|scope| scope.metrics()) {
+            let AggregatedMetrics::I64(MetricData::Sum(sum)) = metric.data() else { continue };
+            for point in sum.data_points() {
+                let mut text: Vec<_> =
+                    point.attributes().map(|attribute| attribute.value.to_string()).collect();
+                text.sort();
+                seen.push(format!("{} {} {}", metric.name(), text.join(" "), point.value()));
+            }
+        }
+    }
+    seen.sort();
+    let expected = [
+        "db.client.connection.count idle shop 0",
+        "db.client.connection.count shop used 1",
+        "db.client.connection.max shop 1",
+    ];
+    assert_eq!(seen, expected);
+}

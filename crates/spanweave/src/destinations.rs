@@ -27,7 +27,11 @@ enum Destination {
 pub(crate) fn backends(env: &EnvConfig) -> Vec<Backend> {
     // The batch processor's timeout bounds each export, the exporter's each request.
     let timeout = env.export_timeout.map_or(env.otlp.timeout, |limit| limit.min(env.otlp.timeout));
-    destinations(env).into_iter().map(|to| backend(to, &env.otlp, timeout)).collect()
+    let spooled = |backend: Backend| match &env.spool {
+        Some(directory) => backend.durable(directory),
+        None => backend,
+    };
+    destinations(env).into_iter().map(|to| spooled(backend(to, &env.otlp, timeout))).collect()
 }
 
 fn destinations(env: &EnvConfig) -> Vec<Destination> {
@@ -58,7 +62,7 @@ fn otlp(config: &OtlpConfig) -> Destination {
 /// gRPC endpoints may lack a scheme (`collector:4317`); then `OTEL_EXPORTER_OTLP_INSECURE` says
 /// which one is meant.
 fn with_scheme(endpoint: String, insecure: bool) -> String {
-    if endpoint.contains("://") {
+    if endpoint.contains("://") || endpoint.starts_with("unix:") {
         endpoint
     } else {
         format!("{}://{endpoint}", if insecure { "http" } else { "https" })
@@ -75,11 +79,21 @@ fn backend(to: Destination, config: &OtlpConfig, timeout: Duration) -> Backend {
     };
     let compression = match config.compression {
         Some(EnvCompression::Gzip) => Compression::Gzip,
+        Some(EnvCompression::Zstd) => Compression::Zstd,
         Some(EnvCompression::None) | None => Compression::None,
     };
     let json = config.protocol == EnvProtocol::HttpJson;
     let backend = if json { backend.json() } else { backend };
-    let backend = backend.timeout(timeout).compression(compression);
+    let mut backend = backend.timeout(timeout).compression(compression);
+    if let Some(certificate) = &config.certificate {
+        backend = backend.certificate(certificate);
+    }
+    if let Some(certificate) = &config.client_certificate {
+        backend = backend.client_certificate(certificate);
+    }
+    if let Some(key) = &config.client_key {
+        backend = backend.client_key(key);
+    }
     config.headers.iter().fold(backend, |backend, (name, value)| backend.header(name, value))
 }
 

@@ -55,7 +55,8 @@
 //! | [`Sampler`], [`Masking`] | which traces are kept, what is secret |
 //! | [`SpanExt`], [`traced`] | parents, links, attributes and errors of a `tracing::Span`; a future as one measured operation |
 //! | [`propagation`] | the current span in HTTP headers, and back |
-//! | `http`, `db` | servers, clients and databases traced without hand-written spans |
+//! | `http`, `grpc`, `db` | servers, clients and databases traced without hand-written spans |
+//! | `spawn`, `JoinSetExt` | tasks that keep their span |
 //! | `Metrics` | span metrics and `/metrics` |
 //! | [`SpanHook`] | the application's own say over its spans |
 //! | [`testing`] | spans in an application's tests |
@@ -80,15 +81,19 @@
 //! | `OTEL_SERVICE_NAME` | the service's name; beats `OTEL_RESOURCE_ATTRIBUTES` | `unknown_service:<executable>` |
 //! | `OTEL_RESOURCE_ATTRIBUTES` | `key=value,…`, percent-encoded | |
 //! | `OTEL_PROPAGATORS` | of `tracecontext`, `baggage`, `b3`, `b3multi`, `jaeger`, `none` | `tracecontext,baggage` |
+//! | `SPANWEAVE_BAGGAGE_ATTRIBUTES` | keys of baggage that become span attributes, `tenant,plan` | |
 //! | `OTEL_TRACES_SAMPLER`, `OTEL_TRACES_SAMPLER_ARG` | `always_on`, `always_off`, `traceidratio`, and each with `parentbased_` | `parentbased_always_on` |
 //! | `OTEL_TRACES_EXPORTER` | of `otlp`, `console`, `none` | `otlp` |
 //! | `OTEL_EXPORTER_OTLP_ENDPOINT` | base URL; HTTP appends `v1/traces` | `http://localhost:4318`, gRPC `:4317` |
 //! | `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT` | URL, used as it is | |
 //! | `OTEL_EXPORTER_OTLP_PROTOCOL` | `http/protobuf`, `grpc`, `http/json` | `http/protobuf` |
 //! | `OTEL_EXPORTER_OTLP_HEADERS` | `key=value,…`, percent-encoded | |
-//! | `OTEL_EXPORTER_OTLP_COMPRESSION` | `gzip`, `none` | `none` |
+//! | `OTEL_EXPORTER_OTLP_COMPRESSION` | `gzip`, `none`; also `zstd` | `none` |
 //! | `OTEL_EXPORTER_OTLP_INSECURE` | `true`: a gRPC endpoint without a scheme is `http` | `false` |
 //! | `OTEL_EXPORTER_OTLP_TIMEOUT` | milliseconds a request; 0 is no limit | 10000 |
+//! | `OTEL_EXPORTER_OTLP_CERTIFICATE` | a file of certificates (PEM) that servers are checked against | the public roots |
+//! | `OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE`, `OTEL_EXPORTER_OTLP_CLIENT_KEY` | the client's own, for mutual TLS (PEM) | |
+//! | `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY`, `NO_PROXY` | proxies, also in lower case | |
 //! | `OTEL_BSP_SCHEDULE_DELAY` | milliseconds that a span waits for its batch | 5000 |
 //! | `OTEL_BSP_MAX_EXPORT_BATCH_SIZE` | spans in a batch | 512 |
 //! | `OTEL_BSP_MAX_QUEUE_SIZE` | spans that wait for the worker | [`Queue::default`] |
@@ -102,6 +107,7 @@
 //! | `SPANWEAVE_FILTER` | which spans are captured, and which events on them, in the same syntax; code that delivers spans makes none unless it is named | `info,sqlx::query=debug` |
 //! | `SPANWEAVE_LOG_FORMAT` | `text`, `json`, `off` | `text` |
 //! | `SPANWEAVE_FILE` | a file for spans (OTLP JSON lines), besides the other exporters | |
+//! | `SPANWEAVE_SPOOL_DIR` | a directory for spans that no backend has yet, so that they survive the process ([`Backend::durable`]) | |
 //! | `NO_COLOR` | no colours in text on a terminal | |
 //!
 //! Each `OTEL_EXPORTER_OTLP_*` setting has a form for traces, `OTEL_EXPORTER_OTLP_TRACES_*`, which
@@ -116,6 +122,11 @@
 //! | `axum` | axum's route as `http.route` | yes |
 //! | `sqlx` | database spans from the query events of sqlx | yes |
 //! | `reqwest` | the HTTP client | |
+//! | `reqwest-middleware` | the same for `reqwest-middleware` | |
+//! | `http-client`, `hyper-client` | a tower layer for HTTP clients; with names for the errors of hyper-util's | |
+//! | `grpc` | layers for tonic | |
+//! | `db` | spans for the queries of any driver (part of `sqlx`) | yes |
+//! | `tokio` | `spawn` and `JoinSetExt`, detached spans counted | |
 //! | `sqlx-pool` | the wrapper around an sqlx pool | |
 //! | `bridge` | [`Bridge::TracingOpenTelemetry`](Bridge), the `tracing-opentelemetry` layer as the capture | |
 #![forbid(unsafe_code)]
@@ -166,17 +177,28 @@ pub use spanweave_core::{
     MaskedBatch, MaskedSpan, Overflow, Queue, SetParentError, SpanExt, SpanHook, SpanSink,
     StartingSpan, traced,
 };
-pub use spanweave_exporter::{Backend, Compression, FileFormat, RetryPolicy};
+pub use spanweave_exporter::{
+    Backend, Compression, FileFormat, Fsync, Policy, RetryPolicy, Rotation,
+};
 #[cfg(feature = "metrics")]
-pub use spanweave_metrics::{Metrics, Names, ServeAddress};
+pub use spanweave_metrics::{Metrics, MetricsService, Names, ServeAddress, SpanMetric};
 
 /// HTTP servers and clients, traced by the OpenTelemetry conventions with propagation included.
-#[cfg(any(feature = "http-server", feature = "reqwest"))]
+#[cfg(any(feature = "http-server", feature = "http-client", feature = "reqwest"))]
 pub use spanweave_instrumentation::http;
 
+/// gRPC with tonic, traced by the OpenTelemetry conventions with propagation included.
+#[cfg(feature = "grpc")]
+pub use spanweave_instrumentation::grpc;
+
 /// Databases, traced by the OpenTelemetry conventions.
-#[cfg(feature = "sqlx")]
+#[cfg(feature = "db")]
 pub use spanweave_instrumentation::db;
+
+#[cfg(feature = "tokio")]
+pub use spanweave_instrumentation::tasks::{
+    self, Detached, DetachedSpans, JoinSetExt, spawn, spawn_blocking,
+};
 
 /// Starts everything from the environment and sets the globals: short for
 /// [`builder()`]`.`[`install()`](Builder::install).

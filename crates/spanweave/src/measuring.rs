@@ -7,7 +7,7 @@ use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::metrics::SdkMeterProvider;
 use spanweave_core::sync::lock;
 use spanweave_core::{Measurement, PipelineConfig, SpanEnd, SpanObserver, SpanStart};
-use spanweave_metrics::{Metrics, MetricsServer, SpanMetrics};
+use spanweave_metrics::{Metrics, MetricsServer, MetricsService, SpanMetrics};
 
 use crate::env::{EnvConfig, MetricsServe};
 use crate::error::{Error, Kind};
@@ -65,8 +65,37 @@ impl Measuring {
         self.metrics.registry()
     }
 
+    pub(crate) fn service(&self) -> MetricsService {
+        self.metrics.service()
+    }
+
     pub(crate) fn meter_provider(&self) -> SdkMeterProvider {
         self.metrics.meter_provider()
+    }
+
+    /// Serves the counts of spans that lost their parent.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn observe_detached(&self, detached: &Arc<crate::DetachedSpans>) {
+        use opentelemetry::KeyValue;
+        use opentelemetry::metrics::MeterProvider;
+
+        let detached = Arc::clone(detached);
+        let meter = self.meter_provider().meter("spanweave");
+        // The provider keeps it.
+        meter
+            .u64_observable_counter("spanweave.span.detached")
+            .with_description("Spans that began a trace of their own on a task of tokio.")
+            .with_callback(move |observer| {
+                for place in detached.counts() {
+                    let mut attributes = vec![KeyValue::new("span_name", place.name)];
+                    if let (Some(file), Some(line)) = (place.file, place.line) {
+                        attributes.push(KeyValue::new("code.file.path", file));
+                        attributes.push(KeyValue::new("code.line.number", i64::from(line)));
+                    }
+                    observer.observe(place.count, &attributes);
+                }
+            })
+            .build();
     }
 
     /// Closes the port. What was counted can still be read here.

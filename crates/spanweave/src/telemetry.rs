@@ -32,6 +32,8 @@ struct Inner {
     pipeline: Pipeline,
     #[cfg(feature = "metrics")]
     measuring: Measuring,
+    #[cfg(feature = "tokio")]
+    detached: Arc<crate::DetachedSpans>,
     warnings: Vec<Warning>,
 }
 
@@ -39,12 +41,17 @@ impl Telemetry {
     pub(crate) fn new(
         pipeline: Pipeline,
         #[cfg(feature = "metrics")] measuring: Measuring,
+        #[cfg(feature = "tokio")] detached: Arc<crate::DetachedSpans>,
         warnings: Vec<Warning>,
     ) -> Self {
+        #[cfg(all(feature = "metrics", feature = "tokio"))]
+        measuring.observe_detached(&detached);
         let inner = Inner {
             pipeline,
             #[cfg(feature = "metrics")]
             measuring,
+            #[cfg(feature = "tokio")]
+            detached,
             warnings,
         };
         Self { inner: Arc::new(inner) }
@@ -104,6 +111,13 @@ impl Telemetry {
         self.inner.measuring.registry()
     }
 
+    /// A tower service that shows what `/metrics` shows, to be mounted in the application's own
+    /// server.
+    #[cfg(feature = "metrics")]
+    pub fn metrics_service(&self) -> crate::MetricsService {
+        self.inner.measuring.service()
+    }
+
     /// A meter provider of the OpenTelemetry API; its instruments are served at `/metrics`.
     #[cfg(feature = "metrics")]
     pub fn meter_provider(&self) -> opentelemetry_sdk::metrics::SdkMeterProvider {
@@ -114,6 +128,14 @@ impl Telemetry {
     /// `tracing`. Shutting it down stops spans of that API only.
     pub fn tracer_provider(&self) -> SdkTracerProvider {
         self.inner.pipeline.tracer_provider()
+    }
+
+    /// Spans that began a trace of their own on a task of tokio although nobody told them to, by
+    /// their place in the code, the most first: most likely the task was spawned without its span
+    /// ([`spawn`](crate::spawn) keeps it). `/metrics` has them as `spanweave_span_detached_total`.
+    #[cfg(feature = "tokio")]
+    pub fn detached_spans(&self) -> Vec<crate::Detached> {
+        self.inner.detached.counts()
     }
 
     /// What was wrong with the environment, one text each; [`install`](crate::Builder::install)

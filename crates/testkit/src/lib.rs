@@ -39,7 +39,8 @@ pub use scripted::{RecordedRequest, ScriptedServer};
 pub use span_ids::SpanIds;
 
 pub use spanweave_live::{
-    Collector, CollectorConfig, SpanKind, StatusCode, StoredSpan, Trace, Transport, Value, Verdict,
+    Collector, CollectorConfig, SpanKind, StatusCode, StoreLimits, StoredSpan, Trace, Transport,
+    Value, Verdict,
 };
 
 use std::time::Duration;

@@ -63,7 +63,7 @@ pub(crate) struct Capture {
     record_all: bool,
     activation: bool,
     /// Keys of baggage that become attributes of local roots.
-    baggage_attributes: Box<[String]>,
+    pub(crate) baggage_attributes: Box<[String]>,
     /// Local roots of open spans of the OpenTelemetry SDK.
     pub(crate) sdk_roots: Mutex<HashMap<SpanId, SpanId>>,
 }

@@ -5,6 +5,7 @@
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use opentelemetry::baggage::BaggageExt;
 use opentelemetry::trace::{
     Link, Span as _, SpanId, SpanKind, TraceContextExt, TraceId, TraceState,
 };
@@ -136,8 +137,8 @@ impl Capture {
         self.sample_root(trace_id, parent.as_ref(), asked, name, kind)
     }
 
-    fn sdk_span_started(&self, span: &Span, parent: &Context) {
-        let context = span.span_context();
+    fn sdk_span_started(&self, span: &mut Span, parent: &Context) {
+        let context = span.span_context().clone();
         let parent_context = parent.span().span_context().clone();
         let root = match settle(parent) {
             Some((_, info)) => info.local_root,
@@ -148,6 +149,13 @@ impl Capture {
             None => context.span_id(),
         };
         lock(&self.sdk_roots).insert(context.span_id(), root);
+        if root == context.span_id() {
+            for key in &self.baggage_attributes {
+                if let Some(value) = parent.baggage().get(key) {
+                    span.set_attribute(KeyValue::new(key.clone(), value.as_str().to_owned()));
+                }
+            }
+        }
     }
 
     fn sdk_span_ended(self: &Arc<Self>, data: SpanData) {

@@ -89,7 +89,10 @@ fn attributes_over_the_limit_are_counted() {
             spanweave_core::SpanExt::set_attribute(&span, format!("key{number}"), number);
         }
     });
-    assert_eq!(named(&spans, "many").dropped_attributes_count, 1000 - 128);
+    let span = named(&spans, "many");
+    assert_eq!(span.attributes.len(), 128);
+    // What tells place, thread and times comes last and is cut off as well.
+    assert!(span.dropped_attributes_count >= 1000 - 128);
 }
 
 #[test]

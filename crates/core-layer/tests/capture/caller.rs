@@ -125,15 +125,17 @@ fn chosen_baggage_becomes_masked_attributes_of_local_roots() {
         config.baggage_attributes = vec!["tenant".to_owned(), "api_key".to_owned()];
     });
     let headers = [("traceparent", PARENT), ("baggage", "tenant=a%20b,api_key=hunter2,other=1")];
+    let tracer = fixture.pipeline.tracer_provider().tracer("library");
     fixture.run(|| {
         let root = tracing::info_span!("by parent");
         root.set_parent(caller(&headers)).unwrap();
         root.in_scope(|| drop(tracing::info_span!("child")));
         let _attached = caller(&headers).attach();
         drop(tracing::info_span!("by context"));
+        drop(tracer.start_with_context("by the API", &caller(&headers)));
         drop(tracing::info_span!(parent: None, "new trace"));
     });
-    for name in ["by parent", "by context"] {
+    for name in ["by parent", "by context", "by the API"] {
         let span = fixture.only(name);
         assert_eq!(text(&span.attributes, "tenant"), "a b", "{name}");
         assert_eq!(text(&span.attributes, "api_key"), "[masked]", "{name}");

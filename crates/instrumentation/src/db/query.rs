@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use super::call;
 use super::sql::{self, Dialect, Summary};
 
 /// A query, described by its text.
@@ -14,8 +15,12 @@ pub(super) struct Query<'a> {
 
 impl<'a> Query<'a> {
     pub(super) fn describe(text: &'a str, system: &str) -> Self {
-        let dialect = Dialect::of_system(system);
         let text = text.trim();
+        if matches!(system, "redis" | "valkey" | "memcached") {
+            let operation = text.split_ascii_whitespace().next().unwrap_or_default();
+            return Self { text: call::command(text), summary: Summary::of_operation(operation) };
+        }
+        let dialect = Dialect::of_system(system);
         Self { text: sql::presentable(text, dialect), summary: sql::summarize(text, dialect) }
     }
 

@@ -5,9 +5,12 @@
 //! an outcome to one that nobody finished.
 
 use std::borrow::Cow;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use http::StatusCode;
 use opentelemetry::Context;
+use spanweave_core::clock::{self, MonotonicNanos};
 use tracing::Span;
 
 /// How an exchange ended.
@@ -34,7 +37,20 @@ pub(crate) struct Exchange {
     failed: bool,
     /// The outcome if nobody finishes it.
     if_dropped: Outcome,
+    request_body: Option<RequestBody>,
     body: Option<BodyCount>,
+    /// When it began, until the first byte of the response is there.
+    start: Option<MonotonicNanos>,
+}
+
+/// The size of a request's body.
+#[cfg_attr(not(feature = "http-server"), allow(dead_code))]
+#[derive(Clone, Debug)]
+pub(crate) enum RequestBody {
+    /// As its headers say.
+    Announced(u64),
+    /// What has been read so far.
+    Counted(Arc<AtomicU64>),
 }
 
 #[derive(Debug, Default)]
@@ -52,7 +68,9 @@ impl Exchange {
             open: true,
             failed: false,
             if_dropped: Outcome::Cancelled,
+            request_body: None,
             body: None,
+            start: Some(clock::now()),
         }
     }
 
@@ -63,7 +81,11 @@ impl Exchange {
         self
     }
 
-    #[cfg(feature = "reqwest")]
+    #[cfg(feature = "http-server")]
+    pub(crate) fn count_request_body(&mut self, body: Option<RequestBody>) {
+        self.request_body = body;
+    }
+
     pub(crate) fn span(&self) -> &Span {
         &self.span
     }
@@ -82,12 +104,13 @@ impl Exchange {
     }
 
     /// From here on, dropping it is a normal end.
-    #[cfg(feature = "reqwest")]
+    #[cfg(any(feature = "http-client", feature = "reqwest"))]
     pub(crate) fn complete_if_dropped(&mut self) {
         self.if_dropped = Outcome::Complete;
     }
 
     pub(crate) fn add_body_bytes(&mut self, bytes: usize) {
+        self.first_byte();
         if let Some(body) = &mut self.body {
             body.bytes = body.bytes.saturating_add(bytes as u64);
         }
@@ -97,8 +120,26 @@ impl Exchange {
         self.close(outcome);
     }
 
+    fn first_byte(&mut self) {
+        if let Some(start) = self.start.take() {
+            let nanos = clock::now().saturating_sub(start);
+            self.span.record("spanweave.http.time_to_first_byte_ms", nanos as f64 / 1e6);
+        }
+    }
+
     fn close(&mut self, outcome: Outcome) {
         self.open = false;
+        if matches!(outcome, Outcome::Complete) {
+            self.first_byte();
+        }
+        let request_body = self.request_body.as_ref().map(|body| match body {
+            RequestBody::Announced(bytes) => *bytes,
+            RequestBody::Counted(bytes) => bytes.load(Ordering::Relaxed),
+        });
+        if let Some(bytes) = request_body {
+            let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
+            self.span.record("http.request.body.size", bytes);
+        }
         if let Some(body) = &self.body {
             let bytes = i64::try_from(body.bytes).unwrap_or(i64::MAX);
             self.span.record("http.response.body.size", bytes);
@@ -135,6 +176,8 @@ impl Drop for Exchange {
         let outcome = if self.has_all_bytes() {
             Outcome::Complete
         } else {
+            // Nobody has waited for a byte.
+            self.start = None;
             std::mem::replace(&mut self.if_dropped, Outcome::Complete)
         };
         self.close(outcome);

@@ -4,6 +4,8 @@
 //! exchange records; the layer and the client act.
 
 // What is said of a request.
+#[cfg(any(feature = "http-server", feature = "http-client"))]
+mod headers;
 mod method;
 mod redact;
 
@@ -11,7 +13,10 @@ mod redact;
 mod body;
 mod exchange;
 
-#[cfg(feature = "reqwest")]
+#[cfg(feature = "http-client")]
+mod error_class;
+
+#[cfg(any(feature = "http-client", feature = "reqwest"))]
 pub mod client;
 #[cfg(feature = "http-server")]
 pub mod server;

@@ -39,7 +39,7 @@ pub(crate) fn query(query: &str) -> Cow<'_, str> {
 }
 
 /// An absolute URL.
-#[cfg(feature = "reqwest")]
+#[cfg(any(feature = "http-client", feature = "reqwest"))]
 pub(crate) fn url(url: &str) -> Cow<'_, str> {
     let (before_fragment, fragment) = split_before(url, '#');
     let (address, query_mark) = split_before(before_fragment, '?');
@@ -53,7 +53,7 @@ pub(crate) fn url(url: &str) -> Cow<'_, str> {
 }
 
 /// Replaces `user:password@` in front of the host.
-#[cfg(feature = "reqwest")]
+#[cfg(any(feature = "http-client", feature = "reqwest"))]
 fn credentials(address: &str) -> Cow<'_, str> {
     let Some((scheme, rest)) = address.split_once("://") else {
         return Cow::Borrowed(address);
@@ -66,7 +66,7 @@ fn credentials(address: &str) -> Cow<'_, str> {
 }
 
 /// Splits in front of the first `mark`, which stays with the second half.
-#[cfg(feature = "reqwest")]
+#[cfg(any(feature = "http-client", feature = "reqwest"))]
 fn split_before(text: &str, mark: char) -> (&str, &str) {
     text.split_at(text.find(mark).unwrap_or(text.len()))
 }
@@ -129,7 +129,7 @@ mod tests {
         }
     }
 
-    #[cfg(feature = "reqwest")]
+    #[cfg(any(feature = "http-client", feature = "reqwest"))]
     #[test]
     fn credentials_in_urls_are_replaced() {
         let table = [

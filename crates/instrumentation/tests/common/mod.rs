@@ -26,6 +26,7 @@ pub struct Seen {
     pub parent: Option<SpanId>,
     pub start: u64,
     pub duration: Duration,
+    pub links: Vec<(TraceId, SpanId)>,
     attributes: Vec<(String, Value)>,
 }
 
@@ -68,6 +69,11 @@ impl SpanSink for Store {
                 parent: span.parent_span_id(),
                 start: span.start_unix_nano(),
                 duration: Duration::from_nanos(span.duration_nanos()),
+                links: span
+                    .links()
+                    .iter()
+                    .map(|link| (link.context.trace_id(), link.context.span_id()))
+                    .collect(),
                 attributes: span
                     .attributes()
                     .iter()
@@ -104,7 +110,10 @@ impl Spans {
 
     /// For the current thread, which with tokio's current-thread runtime is all of the test.
     pub fn on_this_thread() -> (Self, tracing::subscriber::DefaultGuard) {
-        let (layer, spans) = Self::start(|_| {});
+        // Below are what h2 and hyper say of themselves.
+        let (layer, spans) = Self::start(|config| {
+            config.enabled = Some(Arc::new(|metadata| *metadata.level() <= tracing::Level::INFO));
+        });
         let subscriber = tracing_subscriber::registry().with(layer);
         (spans, tracing::subscriber::set_default(subscriber))
     }

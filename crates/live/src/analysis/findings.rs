@@ -44,10 +44,20 @@ pub fn error_traces(traces: &[Trace]) -> Vec<ErrorTrace> {
 
 fn error_trace(trace: &Trace) -> Option<ErrorTrace> {
     let spans = trace.spans();
-    let origin = spans.iter().enumerate().find_map(|(index, span)| {
-        let deeper = || trace.children(index).iter().any(|&child| spans[child].is_error());
-        (span.is_error() && !deeper()).then_some(span)
-    })?;
+    // A server leaves its span unset when it answers 4xx, so the failed span that an error came
+    // from may lie below spans that did not fail.
+    let mut has_failed_below = vec![false; spans.len()];
+    for (index, _) in spans.iter().enumerate().filter(|(_, span)| span.is_error()) {
+        let mut above = trace.parent(index);
+        while let Some(parent) = above.filter(|&parent| !has_failed_below[parent]) {
+            has_failed_below[parent] = true;
+            above = trace.parent(parent);
+        }
+    }
+    let origin = spans
+        .iter()
+        .zip(&has_failed_below)
+        .find_map(|(span, &below)| (span.is_error() && !below).then_some(span))?;
     let root = &spans[trace.main_root()];
     Some(ErrorTrace {
         trace_id: trace.id(),

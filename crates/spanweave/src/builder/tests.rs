@@ -125,6 +125,45 @@ fn propagators_in_code_beat_the_environments_and_carry_the_service() {
 }
 
 #[test]
+fn baggage_attributes_come_from_the_environment_where_code_says_nothing() {
+    let env = [("SPANWEAVE_BAGGAGE_ATTRIBUTES", " tenant, plan ,")];
+    assert_eq!(from(&env).env.baggage_attributes, ["tenant", "plan"]);
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("spans.jsonl");
+    let written = |builder: Builder| {
+        shut_down(builder.export_to(Backend::file(&file)), || {
+            let headers = HashMap::from([("baggage".to_owned(), "tenant=acme,x=code".to_owned())]);
+            let cx = crate::propagation::extract_map(&headers);
+            let span = tracing::info_span!("work");
+            crate::SpanExt::set_parent(&span, cx).unwrap();
+        });
+        let written = std::fs::read_to_string(&file).unwrap();
+        std::fs::remove_file(&file).unwrap();
+        (written.contains("acme"), written.contains(r#""x""#))
+    };
+    assert_eq!(written(from(&env)), (true, false));
+    assert_eq!(written(from(&env).baggage_attributes(["x"])), (false, true));
+    assert_eq!(written(from(&[])), (false, false));
+}
+
+#[cfg(all(feature = "tokio", feature = "metrics"))]
+#[test]
+fn spans_that_lost_their_parent_are_counted_and_served() {
+    let (layer, telemetry) = from(&[]).export_nowhere().build().unwrap();
+    let subscriber = tracing_subscriber::registry().with(layer);
+    tracing::subscriber::with_default(subscriber, || {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(async { tokio::spawn(async { one_span() }).await.unwrap() });
+    });
+    let counts = telemetry.detached_spans();
+    assert_eq!((counts[0].name, counts[0].count), ("work", 1));
+    let text = telemetry.metrics_text();
+    let line = text.lines().find(|line| line.starts_with("spanweave_span_detached_total{"));
+    let line = line.unwrap_or_else(|| panic!("{text}"));
+    assert!(line.contains(r#"span_name="work""#) && line.ends_with(" 1"), "{line}");
+}
+
+#[test]
 fn the_span_filter_holds_under_a_subscriber_of_the_applications_own() {
     let folder = tempfile::tempdir().unwrap();
     let program = || {

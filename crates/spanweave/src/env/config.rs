@@ -50,6 +50,8 @@ pub(crate) struct EnvConfig {
 
     /// Names that `Propagator::from_name` knows. `Some([])` is none at all.
     pub(crate) propagators: Option<Vec<&'static str>>,
+    /// Keys of baggage that become attributes.
+    pub(crate) baggage_attributes: Vec<String>,
     pub(crate) sampler: Option<Sampler>,
     pub(crate) limits: SpanLimits,
 
@@ -62,6 +64,8 @@ pub(crate) struct EnvConfig {
     pub(crate) trace_exporters: Vec<TraceExporter>,
     pub(crate) otlp: OtlpConfig,
     pub(crate) file: Option<PathBuf>,
+    /// Where OTLP backends of the environment spool to.
+    pub(crate) spool: Option<PathBuf>,
 
     pub(crate) metrics: Option<MetricsServe>,
     /// Whether exemplars are published.
@@ -96,6 +100,7 @@ impl EnvConfig {
             service_name: reader.text("OTEL_SERVICE_NAME"),
             resource_attributes: resource_attributes(reader),
             propagators: propagators(reader),
+            baggage_attributes: names(reader, "SPANWEAVE_BAGGAGE_ATTRIBUTES"),
             sampler: sampler(reader),
             limits: limits(reader),
             queue_spans: reader.number("OTEL_BSP_MAX_QUEUE_SIZE", 1),
@@ -108,6 +113,7 @@ impl EnvConfig {
             },
             otlp: otlp::read(reader),
             file: reader.text("SPANWEAVE_FILE").map(PathBuf::from),
+            spool: reader.text("SPANWEAVE_SPOOL_DIR").map(PathBuf::from),
             metrics: metrics(reader),
             exemplars: exemplars(reader),
             log_filter: reader.text("RUST_LOG"),
@@ -147,6 +153,13 @@ fn resource_attributes(reader: &mut Reader<'_>) -> Vec<(String, String)> {
         }
     }
     attributes
+}
+
+/// A list of names, separated by commas.
+fn names(reader: &mut Reader<'_>, variable: &'static str) -> Vec<String> {
+    let text = reader.text(variable).unwrap_or_default();
+    let names = text.split(',').map(str::trim).filter(|name| !name.is_empty());
+    names.map(str::to_owned).collect()
 }
 
 /// `none` anywhere in the list is none at all.

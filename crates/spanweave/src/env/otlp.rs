@@ -1,6 +1,7 @@
 //! `OTEL_EXPORTER_OTLP_*`: where and how spans are sent. A form for traces
 //! (`OTEL_EXPORTER_OTLP_TRACES_*`) beats the base form of the same setting.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
@@ -39,6 +40,8 @@ pub(crate) enum EnvCompression {
     None,
     /// gzip.
     Gzip,
+    /// Zstandard, which the specification does not name.
+    Zstd,
 }
 
 /// All of it.
@@ -51,6 +54,10 @@ pub(crate) struct OtlpConfig {
     /// A gRPC endpoint without a scheme is `http` if true, else `https`.
     pub(crate) insecure: bool,
     pub(crate) timeout: Duration,
+    /// Files, PEM.
+    pub(crate) certificate: Option<PathBuf>,
+    pub(crate) client_certificate: Option<PathBuf>,
+    pub(crate) client_key: Option<PathBuf>,
 }
 
 /// The default of `OTEL_EXPORTER_OTLP_TIMEOUT`.
@@ -65,6 +72,9 @@ impl Default for OtlpConfig {
             compression: None,
             insecure: false,
             timeout: TIMEOUT,
+            certificate: None,
+            client_certificate: None,
+            client_key: None,
         }
     }
 }
@@ -101,8 +111,14 @@ pub(super) fn read(reader: &mut Reader<'_>) -> OtlpConfig {
         ("http/protobuf", EnvProtocol::HttpProtobuf),
         ("http/json", EnvProtocol::HttpJson),
     ];
-    const COMPRESSIONS: [(&str, EnvCompression); 2] =
-        [("none", EnvCompression::None), ("gzip", EnvCompression::Gzip)];
+    const COMPRESSIONS: [(&str, EnvCompression); 3] = [
+        ("none", EnvCompression::None),
+        ("gzip", EnvCompression::Gzip),
+        ("zstd", EnvCompression::Zstd),
+    ];
+    let file = |reader: &mut Reader<'_>, setting| {
+        either(reader, setting, |reader, name| reader.text(name)).map(PathBuf::from)
+    };
 
     OtlpConfig {
         endpoint: endpoint(reader),
@@ -112,6 +128,9 @@ pub(super) fn read(reader: &mut Reader<'_>) -> OtlpConfig {
         compression: either(reader, "COMPRESSION", |r, name| r.choice(name, &COMPRESSIONS)),
         insecure: either(reader, "INSECURE", |r, name| r.boolean(name)).unwrap_or(false),
         timeout: either(reader, "TIMEOUT", |r, name| r.timeout(name)).unwrap_or(TIMEOUT),
+        certificate: file(reader, "CERTIFICATE"),
+        client_certificate: file(reader, "CLIENT_CERTIFICATE"),
+        client_key: file(reader, "CLIENT_KEY"),
     }
 }
 

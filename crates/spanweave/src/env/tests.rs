@@ -33,7 +33,7 @@ fn default() -> EnvConfig {
     good(&[])
 }
 
-const ALL: [&str; 42] = [
+const ALL: [&str; 44] = [
     "OTEL_SDK_DISABLED",
     "OTEL_SERVICE_NAME",
     "OTEL_RESOURCE_ATTRIBUTES",
@@ -74,7 +74,9 @@ const ALL: [&str; 42] = [
     "OTEL_EXPORTER_OTLP_CLIENT_KEY",
     "RUST_LOG",
     "SPANWEAVE_FILTER",
+    "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE",
     "SPANWEAVE_FILE",
+    "SPANWEAVE_SPOOL_DIR",
     "SPANWEAVE_LOG_FORMAT",
 ];
 
@@ -251,6 +253,7 @@ fn the_form_for_traces_beats_the_base_form() {
         compression: Some(EnvCompression::Gzip),
         insecure: true,
         timeout: Duration::from_millis(2),
+        ..OtlpConfig::default()
     };
     assert_eq!(config.otlp, expected);
     let base = good(&[("OTEL_EXPORTER_OTLP_ENDPOINT", "http://base:4318")]).otlp.endpoint;
@@ -326,11 +329,25 @@ fn log_settings() {
 }
 
 #[test]
+fn files_of_tls_and_the_spool_are_paths() {
+    let config = good(&[
+        ("OTEL_EXPORTER_OTLP_CERTIFICATE", "/base.pem"),
+        ("OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE", "/traces.pem"),
+        ("OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE", "/client.pem"),
+        ("OTEL_EXPORTER_OTLP_CLIENT_KEY", "/client.key"),
+        ("SPANWEAVE_SPOOL_DIR", "/var/spool/x"),
+    ]);
+    assert_eq!(config.otlp.certificate, Some("/traces.pem".into()));
+    assert_eq!(config.otlp.client_certificate, Some("/client.pem".into()));
+    assert_eq!(config.otlp.client_key, Some("/client.key".into()));
+    assert_eq!(config.spool, Some("/var/spool/x".into()));
+}
+
+#[test]
 fn a_known_variable_without_effect_is_named_once() {
     for variable in [
-        "OTEL_EXPORTER_OTLP_CERTIFICATE",
-        "OTEL_EXPORTER_OTLP_TRACES_CLIENT_KEY",
         "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT",
+        "OTEL_EXPORTER_OTLP_LOGS_CERTIFICATE",
         "OTEL_EXPORTER_OTLP_LOGS_HEADERS",
         "OTEL_BLRP_SCHEDULE_DELAY",
         "OTEL_METRIC_EXPORT_INTERVAL",

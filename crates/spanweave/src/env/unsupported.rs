@@ -4,13 +4,7 @@
 use super::reader::Reader;
 
 /// Exact names and what to do instead.
-const VARIABLES: [(&str, &str); 17] = [
-    ("OTEL_EXPORTER_OTLP_CERTIFICATE", TRUST),
-    ("OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE", TRUST),
-    ("OTEL_EXPORTER_OTLP_CLIENT_KEY", CLIENT),
-    ("OTEL_EXPORTER_OTLP_TRACES_CLIENT_KEY", CLIENT),
-    ("OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE", CLIENT),
-    ("OTEL_EXPORTER_OTLP_TRACES_CLIENT_CERTIFICATE", CLIENT),
+const VARIABLES: [(&str, &str); 11] = [
     ("OTEL_METRIC_EXPORT_INTERVAL", METRICS),
     ("OTEL_METRIC_EXPORT_TIMEOUT", METRICS),
     ("OTEL_LOGRECORD_ATTRIBUTE_COUNT_LIMIT", LOGS),
@@ -39,8 +33,6 @@ const OTLP_SETTINGS: [&str; 9] = [
 const BATCH_SETTINGS: [&str; 4] =
     ["SCHEDULE_DELAY", "EXPORT_TIMEOUT", "MAX_QUEUE_SIZE", "MAX_EXPORT_BATCH_SIZE"];
 
-const TRUST: &str = "certificates are checked against the public roots";
-const CLIENT: &str = "client certificates are not sent";
 const METRICS: &str = "metrics are scraped from /metrics, not pushed";
 const LOGS: &str = "log records are not exported";
 const FILE: &str = "configuration comes from variables and from code";

@@ -35,6 +35,8 @@
 //! is no error of the database. A call that is dropped before its end has
 //! `spanweave.outcome = "cancelled"`.
 //!
+//! With feature `metrics`, `TracedPool::observe` reports how many connections there are.
+//!
 //! # No double counting
 //! A pool that is made here connects with sqlx's statement log off, so that no query event exists
 //! from which [`SqlxQueries`](super::SqlxQueries) could make a second span.
@@ -49,6 +51,8 @@ mod wrapper;
 
 #[cfg(feature = "sqlx-executor")]
 mod executor;
+#[cfg(feature = "metrics")]
+mod metrics;
 
 #[cfg(feature = "sqlx-executor")]
 pub use executor::TransactionExecutor;

@@ -80,6 +80,15 @@ mod tests {
     }
 
     #[test]
+    fn a_mysql_server_is_described_too() {
+        use sqlx::MySql;
+        let target = Target::of::<MySql>(&"mysql://user:secret@db.example/shop".parse().unwrap());
+        assert_eq!(target.system, "mysql");
+        assert_eq!(target.namespace.as_deref(), Some("shop"));
+        assert_eq!((target.address.as_deref(), target.port), (Some("db.example"), Some(3306)));
+    }
+
+    #[test]
     fn the_system_is_the_drivers_else_the_urls() {
         assert_eq!(system("PostgreSQL", ""), "postgresql");
         assert_eq!(system("SQLite", ""), "sqlite");

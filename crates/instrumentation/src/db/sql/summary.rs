@@ -4,6 +4,8 @@
 //! whether a target comes next. `FROM` only names targets in a query, so that
 //! `EXTRACT(year FROM t)` names none.
 
+use std::collections::HashSet;
+
 use super::lexer::{Dialect, Kind, Lexer, Token};
 
 /// Semantic conventions, `db.query.summary`.
@@ -76,6 +78,15 @@ impl Summary {
         }
     }
 
+    /// Of a command that is one word and no SQL.
+    pub(in crate::db) fn of_operation(word: &str) -> Self {
+        let mut summary = Self::default();
+        if !word.is_empty() {
+            summary.push_operation(word);
+        }
+        summary
+    }
+
     fn push_operation(&mut self, word: &str) {
         if self.operation.is_none() {
             self.operation = Some(word.to_owned());
@@ -110,8 +121,11 @@ pub(super) fn summarize(text: &str, dialect: Dialect) -> Summary {
     let mut tokens = Lexer::new(text, dialect)
         .filter(|token| !matches!(token.kind, Kind::Space | Kind::Comment))
         .peekable();
-    let mut scan =
-        Scan { summary: Summary::default(), frames: vec![Frame::statement()], ctes: Vec::new() };
+    let mut scan = Scan {
+        summary: Summary::default(),
+        frames: vec![Frame::statement()],
+        ctes: HashSet::new(),
+    };
     while let Some(token) = tokens.next() {
         let frame = scan.frame();
         let is_name = token.kind == Kind::QuotedName
@@ -224,7 +238,7 @@ struct Scan {
     /// Invariant: never empty.
     frames: Vec<Frame>,
     /// Lower-case names of common table expressions.
-    ctes: Vec<String>,
+    ctes: HashSet<String>,
 }
 
 impl Scan {
@@ -240,7 +254,7 @@ impl Scan {
         let frame = self.frame();
         let expected = std::mem::replace(&mut frame.expects, Expects::Nothing);
         if expected == Expects::Cte {
-            self.ctes.push(name.plain.to_lowercase());
+            self.ctes.insert(name.plain.to_lowercase());
             return;
         }
         self.summary.push(&name.written);

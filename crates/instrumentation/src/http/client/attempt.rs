@@ -1,15 +1,15 @@
-//! One request that goes out, and its span.
+//! One request of reqwest that goes out, and its span.
 
 use std::borrow::Cow;
 
-use http::{Uri, Version};
+use http::{Method, Uri};
 use spanweave_core::{SpanExt, propagation};
-use tracing::field::Empty;
 use tracing::{Instrument, Span};
 
 use super::Response;
+use super::described::{Described, describe_response, start};
+use crate::http::KnownMethods;
 use crate::http::exchange::{Exchange, Outcome, has_no_body};
-use crate::http::{KnownMethods, redact};
 
 pub(super) async fn send(
     client: &reqwest::Client,
@@ -18,27 +18,67 @@ pub(super) async fn send(
     template: Option<&str>,
     resend_count: usize,
 ) -> reqwest::Result<Response> {
-    let mut exchange = Exchange::new(span(&request, methods, template, resend_count));
-    inject(exchange.span(), &mut request);
-    let method = request.method().clone();
-    let sent = client.execute(request).instrument(exchange.span().clone()).await;
-    let response = match sent {
-        Ok(response) => response,
-        Err(error) => {
-            exchange.finish(Outcome::Failed(class(&error)));
-            return Err(error);
+    let attempt = Attempt::start(&mut request, methods, template, resend_count);
+    match attempt.inside(client.execute(request)).await {
+        Ok(response) => {
+            let covered = attempt.arrived(&response);
+            Ok(Response::new(response, covered))
         }
-    };
-    let status = response.status();
-    describe_peer(exchange.span(), &response);
-    exchange.head(status, status.is_client_error() || status.is_server_error());
-    if has_no_body(&method, status) {
-        exchange.finish(Outcome::Complete);
-        return Ok(Response::new(response, None));
+        Err(error) => {
+            attempt.failed(&error);
+            Err(error)
+        }
     }
-    exchange.complete_if_dropped();
-    exchange.expect_body(None);
-    Ok(Response::new(response, Some(exchange)))
+}
+
+/// A request on its way; dropped before its response, it counts as cancelled.
+#[derive(Debug)]
+pub(super) struct Attempt {
+    exchange: Exchange,
+    method: Method,
+}
+
+impl Attempt {
+    /// Opens the span and writes the trace into the request.
+    pub(super) fn start(
+        request: &mut reqwest::Request,
+        methods: &KnownMethods,
+        template: Option<&str>,
+        resend_count: usize,
+    ) -> Self {
+        let method = request.method().clone();
+        let span = span(request, methods, template, resend_count);
+        inject(&span, request);
+        Self { exchange: Exchange::new(span), method }
+    }
+
+    pub(super) async fn inside<T>(&self, work: impl Future<Output = T>) -> T {
+        work.instrument(self.exchange.span().clone()).await
+    }
+
+    /// The response is there. Returned: what covers its body, if there is one.
+    pub(super) fn arrived(self, response: &reqwest::Response) -> Option<Exchange> {
+        let Self { mut exchange, method } = self;
+        let status = response.status();
+        describe_peer(exchange.span(), response);
+        exchange.head(status, status.is_client_error() || status.is_server_error());
+        if has_no_body(&method, status) {
+            exchange.finish(Outcome::Complete);
+            return None;
+        }
+        exchange.complete_if_dropped();
+        exchange.expect_body(None);
+        Some(exchange)
+    }
+
+    pub(super) fn failed(self, error: &reqwest::Error) {
+        self.exchange.finish(Outcome::Failed(class(error)));
+    }
+
+    #[cfg(feature = "reqwest-middleware")]
+    pub(super) fn failed_otherwise(self, class: &'static str) {
+        self.exchange.finish(Outcome::Failed(Cow::Borrowed(class)));
+    }
 }
 
 /// A low-cardinality class of an error; the narrowest that applies.
@@ -75,34 +115,15 @@ fn span(
     template: Option<&str>,
     resend_count: usize,
 ) -> Span {
-    let method = methods.describe(request.method());
-    let name = method.span_name(template);
     let url = request.url();
-    let address = url
-        .host_str()
-        .map(|host| host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host));
-    let resend_count = i64::try_from(resend_count).ok().filter(|count| *count > 0);
-    tracing::info_span!(
-        target: "spanweave::http::client",
-        "http.client.request",
-        otel.name = name.as_str(),
-        otel.kind = "client",
-        otel.status_code = Empty,
-        http.request.method = method.attribute,
-        http.request.method_original = method.original,
-        server.address = address,
-        server.port = url.port_or_known_default().map(i64::from),
-        url.full = &*redact::url(url.as_str()),
-        url.template = template,
-        http.request.resend_count = resend_count,
-        http.response.status_code = Empty,
-        http.response.body.size = Empty,
-        network.protocol.version = Empty,
-        network.peer.address = Empty,
-        network.peer.port = Empty,
-        error.type = Empty,
-        spanweave.outcome = Empty,
-    )
+    start(&Described {
+        method: methods.describe(request.method()),
+        url: url.as_str(),
+        address: url.host_str(),
+        port: url.port_or_known_default(),
+        template,
+        resend_count,
+    })
 }
 
 /// The trace goes along, as far as the egress policy lets it.
@@ -116,13 +137,8 @@ fn inject(span: &Span, request: &mut reqwest::Request) {
 }
 
 fn describe_peer(span: &Span, response: &reqwest::Response) {
-    let version = match response.version() {
-        Version::HTTP_10 => "1.0",
-        Version::HTTP_2 => "2",
-        Version::HTTP_3 => "3",
-        _ => "1.1",
-    };
-    span.record("network.protocol.version", version);
+    let host = response.url().host_str().unwrap_or_default();
+    describe_response(span, response.version(), response.headers(), host);
     if let Some(peer) = response.remote_addr() {
         span.record("network.peer.address", peer.ip().to_string());
         span.record("network.peer.port", i64::from(peer.port()));

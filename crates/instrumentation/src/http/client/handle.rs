@@ -6,7 +6,7 @@ use spanweave_core::clock::Deadline;
 
 use super::attempt;
 use super::redirect::Replay;
-use super::{RequestBuilder, Response};
+use super::{Attempts, RequestBuilder, Response};
 use crate::http::KnownMethods;
 
 /// As reqwest.
@@ -102,7 +102,7 @@ impl HttpClient {
     /// # Errors
     /// Those of `reqwest::Client::execute`.
     pub async fn execute(&self, request: reqwest::Request) -> reqwest::Result<Response> {
-        self.run(request, None).await
+        self.run(request, None, Attempts::new()).await
     }
 
     /// The client inside; what is sent by it has no span.
@@ -114,6 +114,7 @@ impl HttpClient {
         &self,
         mut request: reqwest::Request,
         template: Option<Cow<'static, str>>,
+        attempts: Attempts,
     ) -> reqwest::Result<Response> {
         let limit = self.max_redirects.unwrap_or(0);
         let deadline = request.timeout().copied().map(Deadline::after);
@@ -121,8 +122,9 @@ impl HttpClient {
         let mut hop = 0;
         loop {
             let replay = (hop < limit).then(|| Replay::of(&request));
+            let resend_count = attempts.next();
             let response =
-                attempt::send(&self.inner, &self.methods, request, template, hop).await?;
+                attempt::send(&self.inner, &self.methods, request, template, resend_count).await?;
             let next =
                 replay.and_then(|replay| replay.follow(response.status(), response.headers()));
             let Some(next) = next else {

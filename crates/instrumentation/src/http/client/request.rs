@@ -5,7 +5,7 @@ use std::time::Duration;
 use http::{HeaderMap, HeaderName, HeaderValue, Version};
 use serde::Serialize;
 
-use super::{HttpClient, Response};
+use super::{Attempts, HttpClient, Response};
 
 /// Builds a request, as `reqwest::RequestBuilder` does; errors come out of [`send`](Self::send).
 #[derive(Debug)]
@@ -14,17 +14,25 @@ pub struct RequestBuilder {
     client: HttpClient,
     inner: reqwest::RequestBuilder,
     template: Option<Cow<'static, str>>,
+    attempts: Option<Attempts>,
 }
 
 impl RequestBuilder {
     pub(super) fn new(client: HttpClient, inner: reqwest::RequestBuilder) -> Self {
-        Self { client, inner, template: None }
+        Self { client, inner, template: None, attempts: None }
     }
 
     /// The URL with names in place of its values, such as `/users/{id}`: it becomes
     /// `url.template` and part of the span's name, so it must be one of few.
     pub fn url_template(mut self, template: impl Into<Cow<'static, str>>) -> Self {
         self.template = Some(template.into());
+        self
+    }
+
+    /// Numbers the attempts of an application's own retries: given to each of them, later ones
+    /// carry `http.request.resend_count`.
+    pub fn attempts(mut self, attempts: &Attempts) -> Self {
+        self.attempts = Some(attempts.clone());
         self
     }
 
@@ -96,7 +104,8 @@ impl RequestBuilder {
     /// A copy, unless the body is a stream.
     pub fn try_clone(&self) -> Option<Self> {
         let inner = self.inner.try_clone()?;
-        Some(Self { client: self.client.clone(), inner, template: self.template.clone() })
+        let (template, attempts) = (self.template.clone(), self.attempts.clone());
+        Some(Self { client: self.client.clone(), inner, template, attempts })
     }
 
     /// The request itself, for [`HttpClient::execute`].
@@ -113,6 +122,6 @@ impl RequestBuilder {
     /// Those of `reqwest::RequestBuilder::send`. A request that could not be built has no span.
     pub async fn send(self) -> reqwest::Result<Response> {
         let request = self.inner.build()?;
-        self.client.run(request, self.template).await
+        self.client.run(request, self.template, self.attempts.unwrap_or_default()).await
     }
 }

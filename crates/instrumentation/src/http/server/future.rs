@@ -1,15 +1,20 @@
 use std::any::type_name;
 use std::borrow::Cow;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use http::header::CONTENT_LENGTH;
-use http::{Method, Response};
+use http::{HeaderValue, Method, Response};
 use http_body::Body;
 use pin_project_lite::pin_project;
+use spanweave_core::SpanExt;
 
+use super::layer::Settings;
+use super::reply;
 use crate::http::TracedBody;
 use crate::http::exchange::{Exchange, Outcome, has_no_body, inside};
+use crate::peer;
 
 pin_project! {
     /// The future of a response: polled inside its span, which goes on with the body.
@@ -18,13 +23,22 @@ pin_project! {
         #[pin]
         inner: F,
         exchange: Option<Exchange>,
-        method: Method,
+        reply: Reply,
     }
 }
 
+/// What of the request decides how the response is dealt with.
+#[derive(Debug)]
+pub(super) struct Reply {
+    pub(super) settings: Arc<Settings>,
+    pub(super) method: Method,
+    /// This service's name, for a caller that is told.
+    pub(super) own_name: Option<HeaderValue>,
+}
+
 impl<F> ResponseFuture<F> {
-    pub(super) fn new(inner: F, exchange: Option<Exchange>, method: Method) -> Self {
-        Self { inner, exchange, method }
+    pub(super) fn new(inner: F, exchange: Option<Exchange>, reply: Reply) -> Self {
+        Self { inner, exchange, reply }
     }
 }
 
@@ -40,7 +54,7 @@ where
         let result = ready!(inside(this.exchange, || this.inner.poll(cx)));
         let exchange = this.exchange.take();
         Poll::Ready(match result {
-            Ok(response) => Ok(cover_body(response, this.method, exchange)),
+            Ok(response) => Ok(cover_body(response, this.reply, exchange)),
             Err(error) => {
                 if let Some(exchange) = exchange {
                     exchange.finish(Outcome::Failed(Cow::Borrowed(type_name::<E>())));
@@ -52,14 +66,23 @@ where
 }
 
 fn cover_body<R: Body>(
-    response: Response<R>,
-    method: &Method,
+    mut response: Response<R>,
+    reply: &mut Reply,
     exchange: Option<Exchange>,
 ) -> Response<TracedBody<R>> {
+    if let Some(name) = reply.own_name.take() {
+        peer::write_name(name, response.headers_mut());
+    }
+    if let Some(exchange) = &exchange {
+        if reply.settings.trace_in_response {
+            reply::write_trace(&exchange.span().span_context(), response.headers_mut());
+        }
+        reply.settings.response_headers.record(response.headers(), exchange.span());
+    }
     let covered = exchange.and_then(|mut exchange| {
         let status = response.status();
         exchange.head(status, status.is_server_error());
-        if has_no_body(method, status) {
+        if has_no_body(&reply.method, status) {
             exchange.finish(Outcome::Complete);
             return None;
         }

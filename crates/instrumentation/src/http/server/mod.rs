@@ -22,9 +22,16 @@
 //!   `http.route`, `server.address`, `server.port`, `network.protocol.version`,
 //!   `user_agent.original` at the start; `http.response.status_code`, `error.type` and
 //!   `http.response.body.size` (bytes that were handed to the connection) later.
+//! - `http.request.body.size`: what `content-length` announces; without it, the bytes that were read
+//!   of a body of axum's.
+//! - `spanweave.http.time_to_first_byte_ms`: from the request's arrival to the first piece of the
+//!   response's body; without a body, to its head. A float, milliseconds.
 //! - `client.address`, `network.peer.address` and `network.peer.port` where the request's
-//!   extensions hold a `SocketAddr`, or axum's `ConnectInfo<SocketAddr>`. Headers of proxies are
-//!   not believed.
+//!   extensions hold a `SocketAddr`, or axum's `ConnectInfo<SocketAddr>`
+//!   (`into_make_service_with_connect_info`). Headers of proxies are believed only from
+//!   [`ServerLayer::trusted_proxies`].
+//! - Headers that [`ServerLayer::capture_request_headers`] and
+//!   [`capture_response_headers`](ServerLayer::capture_response_headers) name.
 //! - The status is an error for 5xx, for a body or a service that fails and for a panic, else
 //!   unset.
 //!
@@ -34,15 +41,29 @@
 //! without a body (to `HEAD`, 1xx with `101 Switching Protocols`, 204, 304) end it at once.
 //! Work that was spawned with the span (`in_current_span`) keeps it open until it is done.
 //!
+//! With 101 the connection goes on without its request: [`upgraded`] opens a linked span for it.
+//!
+//! # What a response says
+//! A caller that has named itself (see `spanweave_core::propagation::service_member`) is told this
+//! service's name in the header `spanweave-service`, unless its address is known and public by the
+//! egress policy. [`ServerLayer::trace_in_response`] adds the ids of the span for browsers.
+//!
 //! # Parents
 //! The caller's span, where the headers name one, else the current span, if there is one.
 
+mod client_address;
 mod layer;
 mod request;
+mod request_body;
 mod service;
 
 mod future;
+mod reply;
 
+mod upgrade;
+
+pub use client_address::InvalidNetwork;
 pub use future::ResponseFuture;
 pub use layer::{HttpServerLayer, ServerLayer};
 pub use service::HttpServer;
+pub use upgrade::upgraded;

@@ -7,20 +7,23 @@ use http::uri::Authority;
 use http::{Extensions, Request, Version};
 use opentelemetry::Context;
 use opentelemetry::trace::TraceContextExt;
-use spanweave_core::SpanExt;
+use spanweave_core::{SpanExt, propagation};
 use tracing::Span;
 use tracing::field::Empty;
 
-use crate::http::{KnownMethods, redact};
+use super::layer::Settings;
+use crate::http::redact;
 
-/// The span of a request, under the caller's span where `parent` holds one; and whether it carries
+/// The span of a request, under the caller's span where `parent` holds one (or the caller's
+/// decision); and whether it carries
 /// the caller's trace on, which a span that no layer of ours sees does not.
 pub(super) fn span<B>(
     request: &Request<B>,
-    methods: &KnownMethods,
+    settings: &Settings,
+    peer: Option<SocketAddr>,
     parent: &Context,
 ) -> (Span, bool) {
-    let method = methods.describe(request.method());
+    let method = settings.methods.describe(request.method());
     let route = route(request.extensions());
     let name = method.span_name(route);
     let uri = request.uri();
@@ -29,8 +32,8 @@ pub(super) fn span<B>(
     let server = server(request);
     let address = server.as_ref().map(host);
     let port = server.as_ref().and_then(|authority| port(authority, scheme));
-    let peer = peer(request.extensions());
     let peer_address = peer.map(|peer| peer.ip().to_string());
+    let client = peer.map(|peer| settings.proxies.client(peer.ip(), request.headers()).to_string());
     let user_agent = request.headers().get(USER_AGENT).and_then(|value| value.to_str().ok());
 
     // A parent cannot be given as a value that may be absent, hence a macro.
@@ -51,12 +54,14 @@ pub(super) fn span<B>(
                 url.query = query.as_deref(),
                 server.address = address,
                 server.port = port.map(i64::from),
-                client.address = peer_address.as_deref(),
+                client.address = client.as_deref(),
                 network.peer.address = peer_address.as_deref(),
                 network.peer.port = peer.map(|peer| i64::from(peer.port())),
                 network.protocol.version = version(request.version()),
                 user_agent.original = user_agent,
+                http.request.body.size = Empty,
                 http.response.status_code = Empty,
+                spanweave.http.time_to_first_byte_ms = Empty,
                 http.response.body.size = Empty,
                 error.type = Empty,
                 spanweave.outcome = Empty,
@@ -64,7 +69,8 @@ pub(super) fn span<B>(
         };
     }
     let caller = parent.span().span_context().clone();
-    if caller.is_valid() && caller.is_remote() {
+    let has_decided = propagation::decision_without_ids(parent).is_some();
+    if (caller.is_valid() && caller.is_remote()) || has_decided {
         let span = server_span!(parent: None,);
         let carries = span.set_parent(parent.clone()).is_ok();
         (span, carries)
@@ -83,7 +89,7 @@ fn route(_: &Extensions) -> Option<&str> {
     None
 }
 
-fn peer(extensions: &Extensions) -> Option<SocketAddr> {
+pub(super) fn peer(extensions: &Extensions) -> Option<SocketAddr> {
     #[cfg(feature = "axum")]
     if let Some(axum::extract::ConnectInfo(peer)) = extensions.get() {
         return Some(*peer);
