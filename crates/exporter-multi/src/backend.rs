@@ -1,18 +1,22 @@
 //! Where spans go, and how.
 
 use std::fmt;
+use std::future::Future;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use opentelemetry_sdk::trace::SpanExporter;
+use spanweave_core::BoxError;
 
 use crate::delivery::RetryPolicy;
 use crate::error::{Error, ErrorKind};
-use crate::lane::{MakeExporter, make_exporter};
+use crate::lane::{Fsync, Keeping, MakeExporter, Rotation, make_exporter};
+use crate::policy::Policy;
+use crate::spool;
 use crate::transport::{
-    ClientConfig, Endpoint, Protocol, parse_grpc, parse_http_base, parse_http_url, parse_jaeger,
-    redact,
+    ClientConfig, Endpoint, HeaderSource, Protocol, Tls, parse_grpc, parse_http_base,
+    parse_http_url, parse_jaeger, redact,
 };
 
 /// How requests are compressed.
@@ -24,6 +28,9 @@ pub enum Compression {
     None,
     /// Gzip.
     Gzip,
+    /// Zstandard: smaller and faster than gzip. Ask whether the backend takes it: the OTLP
+    /// specification names gzip only, the OpenTelemetry Collector takes both.
+    Zstd,
 }
 
 /// What a file backend writes.
@@ -39,6 +46,10 @@ pub enum FileFormat {
     /// `duration` (such as `"150ms"`), `status`, `statusMessage` (where there is one), `tags`
     /// (an object), `logs` (`timestamp`, `message`, `fields`) and `links` (where there are any).
     Spans,
+    /// Jaeger's own JSON, for its page: one document, `{"data":[…]}`. It is written anew for each
+    /// batch, whole at any time, and a new one begins at 16 MiB, or before
+    /// ([`Backend::rotation`]); an earlier file is put aside at the start. For one process.
+    JaegerJson,
 }
 
 /// One place that spans are delivered to.
@@ -61,11 +72,19 @@ pub struct Backend {
     name: Option<String>,
     target: Target,
     headers: Vec<(String, String)>,
+    header_source: Option<HeaderSource>,
+    tls: Tls,
+    client_certificate: Option<PathBuf>,
+    client_key: Option<PathBuf>,
     json: bool,
+    keeping: Keeping,
     pub(crate) timeout: Option<Duration>,
     pub(crate) compression: Compression,
-    pub(crate) retry: RetryPolicy,
+    retry: Option<RetryPolicy>,
     pub(crate) queue_bytes: usize,
+    pub(crate) policy: Policy,
+    durable: Option<PathBuf>,
+    pub(crate) spool: spool::Options,
 }
 
 pub(crate) enum Target {
@@ -145,11 +164,19 @@ impl Backend {
             name: None,
             target,
             headers: Vec::new(),
+            header_source: None,
+            tls: Tls::default(),
+            client_certificate: None,
+            client_key: None,
             json: false,
+            keeping: Keeping::default(),
             timeout: None,
             compression: Compression::None,
-            retry: RetryPolicy::default(),
+            retry: None,
             queue_bytes: Self::DEFAULT_QUEUE_BYTES,
+            policy: Policy::default(),
+            durable: None,
+            spool: spool::Options::default(),
         }
     }
 
@@ -186,6 +213,121 @@ impl Backend {
         self
     }
 
+    /// Headers from a callback, asked before each attempt and within its time: for tokens that
+    /// rotate. They come on top of the fixed ones. The callback runs on the lane's thread inside
+    /// a tokio runtime; keep what it says while it is valid. If it fails, the attempt has failed,
+    /// and its error is not shown.
+    ///
+    /// ```
+    /// use spanweave_exporter::Backend;
+    ///
+    /// # async fn current_token() -> Result<String, std::io::Error> { Ok(String::new()) }
+    /// let backend = Backend::otlp_http("https://collector.example.com").headers_with(|| async {
+    ///     let token = current_token().await?;
+    ///     Ok(vec![("authorization".to_owned(), format!("Bearer {token}"))])
+    /// });
+    /// ```
+    #[must_use]
+    pub fn headers_with<F>(mut self, headers: impl Fn() -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = Result<Vec<(String, String)>, BoxError>> + Send + 'static,
+    {
+        self.header_source = Some(HeaderSource::new(headers));
+        self
+    }
+
+    /// The certificates (PEM) that the server's is checked against, instead of the public roots:
+    /// `OTEL_EXPORTER_OTLP_CERTIFICATE`.
+    #[must_use]
+    pub fn certificate(mut self, pem_file: impl Into<PathBuf>) -> Self {
+        self.tls.certificates = Some(pem_file.into());
+        self
+    }
+
+    /// The client's own certificate (PEM, followed by those between it and the root) for mutual
+    /// TLS: `OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE`. Needs a [`client_key`](Self::client_key).
+    #[must_use]
+    pub fn client_certificate(mut self, pem_file: impl Into<PathBuf>) -> Self {
+        self.client_certificate = Some(pem_file.into());
+        self
+    }
+
+    /// The key (PEM) of the client's own certificate: `OTEL_EXPORTER_OTLP_CLIENT_KEY`.
+    #[must_use]
+    pub fn client_key(mut self, pem_file: impl Into<PathBuf>) -> Self {
+        self.client_key = Some(pem_file.into());
+        self
+    }
+
+    /// Spools to this directory: what was accepted survives the end of the process, and the next
+    /// one that uses the directory delivers it. For OTLP backends (Jaeger's included); others
+    /// ignore it. Several backends, and several processes, may share a directory; backends are
+    /// told apart by name, so give each its [name](Self::named).
+    ///
+    /// Accepted means written, as the process hands it to the system: SIGKILL loses nothing of
+    /// it, a machine that loses power may lose the last seconds. Delivery is at least once. While
+    /// the disk is full or fails, spans are queued in memory as for any backend.
+    ///
+    /// A durable backend does not give up on a request after a while unless
+    /// [`retry`](Self::retry) says so.
+    #[must_use]
+    pub fn durable(mut self, directory: impl Into<PathBuf>) -> Self {
+        self.durable = Some(directory.into());
+        self
+    }
+
+    /// Whether it spools.
+    pub fn is_durable(&self) -> bool {
+        self.spool_directory().is_some()
+    }
+
+    /// How many bytes this process may spool, 1 GiB by default. At the limit the oldest spans go,
+    /// and are lost for the backends that do not have them yet (`spool_full`). Of backends that
+    /// share a directory, the largest limit counts.
+    #[must_use]
+    pub fn spool_bytes(mut self, bytes: u64) -> Self {
+        self.spool.max_bytes = bytes;
+        self
+    }
+
+    /// How long spans may stay in the spool, seven days by default; then they are lost for the
+    /// backends that do not have them yet (`spool_expired`). Of backends that share a directory,
+    /// the longest limit counts.
+    #[must_use]
+    pub fn spool_age(mut self, age: Duration) -> Self {
+        self.spool.max_age = age;
+        self
+    }
+
+    /// How many bytes a second are sent of what earlier processes have left, 16 MiB by default,
+    /// so that what is new is not held up.
+    #[must_use]
+    pub fn spool_rate(mut self, bytes_a_second: u64) -> Self {
+        self.spool.leftover_rate = bytes_a_second.max(1);
+        self
+    }
+
+    /// What the backend gets of the spans; everything by default.
+    #[must_use]
+    pub fn policy(mut self, policy: Policy) -> Self {
+        self.policy = policy;
+        self
+    }
+
+    /// When a file backend begins a new file; others ignore it.
+    #[must_use]
+    pub fn rotation(mut self, rotation: Rotation) -> Self {
+        self.keeping.rotation = rotation;
+        self
+    }
+
+    /// When a file backend makes what it wrote survive the machine; others ignore it.
+    #[must_use]
+    pub fn fsync(mut self, fsync: Fsync) -> Self {
+        self.keeping.fsync = fsync;
+        self
+    }
+
     /// The time for one attempt: resolving, connecting, TLS, sending and receiving; for foreign
     /// exporters the time for one export.
     #[must_use]
@@ -204,7 +346,7 @@ impl Backend {
     /// How OTLP requests that failed are tried again.
     #[must_use]
     pub fn retry(mut self, retry: RetryPolicy) -> Self {
-        self.retry = retry;
+        self.retry = Some(retry);
         self
     }
 
@@ -215,6 +357,23 @@ impl Backend {
     pub fn queue_bytes(mut self, bytes: usize) -> Self {
         self.queue_bytes = bytes;
         self
+    }
+
+    /// How requests are tried again.
+    pub(crate) fn retry_policy(&self) -> RetryPolicy {
+        let default = RetryPolicy::default();
+        self.retry.unwrap_or(match self.spool_directory() {
+            // What is on disk waits.
+            Some(_) => default.give_up_after(None),
+            None => default,
+        })
+    }
+
+    /// Where it spools to, if it does.
+    pub(crate) fn spool_directory(&self) -> Option<&PathBuf> {
+        let others =
+            matches!(self.target, Target::File { .. } | Target::Console | Target::Foreign { .. });
+        self.durable.as_ref().filter(|_| !others)
     }
 
     /// Its name, without a number.
@@ -242,7 +401,9 @@ impl Backend {
             Target::Jaeger(text) => endpoint(text, parse_jaeger(text))?,
             Target::File { .. } | Target::Console | Target::Foreign { .. } => {
                 return Ok(match self.target {
-                    Target::File { path, format } => Plan::File { path, format },
+                    Target::File { path, format } => {
+                        Plan::File { path, format, keeping: self.keeping }
+                    }
                     Target::Foreign { make, .. } => {
                         Plan::Foreign(make, self.timeout.unwrap_or(Self::DEFAULT_FOREIGN_TIMEOUT))
                     }
@@ -265,19 +426,32 @@ impl Backend {
             headers.insert(key, value);
         }
         let timeout = self.timeout.unwrap_or(Self::DEFAULT_TIMEOUT);
-        Ok(Plan::Otlp(Box::new(ClientConfig { endpoint, headers, timeout })))
+        let mut tls = self.tls;
+        tls.client = match (self.client_certificate, self.client_key) {
+            (Some(certificate), Some(key)) => Some((certificate, key)),
+            (None, None) => None,
+            _ => return Err(error(ErrorKind::HalfOfPair)),
+        };
+        let header_source = self.header_source;
+        Ok(Plan::Otlp(Box::new(ClientConfig { endpoint, headers, header_source, tls, timeout })))
     }
 }
 
 /// A checked target.
 pub(crate) enum Plan {
     Otlp(Box<ClientConfig>),
-    File { path: PathBuf, format: FileFormat },
+    File { path: PathBuf, format: FileFormat, keeping: Keeping },
     Console,
     Foreign(MakeExporter, Duration),
 }
 
 impl Plan {
+    /// Tells what this backend gets apart from what others get, in a spool.
+    pub(crate) fn stream(&self, policy: &Policy) -> u32 {
+        let json = matches!(self, Self::Otlp(c) if c.endpoint.protocol == Protocol::HttpJson);
+        policy.hash() ^ u32::from(json)
+    }
+
     /// The kind, as `otel.component.type` has it where it knows one.
     pub(crate) fn kind(&self) -> &'static str {
         match self {
@@ -305,6 +479,9 @@ impl fmt::Debug for Backend {
             .field("compression", &self.compression)
             .field("retry", &self.retry)
             .field("queue_bytes", &self.queue_bytes)
+            .field("policy", &self.policy)
+            .field("durable", &self.durable)
+            .field("tls", &self.tls)
             .finish()
     }
 }

@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::{error, fmt, io};
 
+use crate::transport::TlsProblem;
+
 /// An exporter could not be built: the configuration is wrong, or a file cannot be written.
 ///
 /// A backend that is merely down is no error; its lane keeps trying.
@@ -29,7 +31,9 @@ pub(crate) enum ErrorKind {
         source: io::Error,
     },
     Thread(io::Error),
-    Tls(String),
+    Tls(TlsProblem),
+    /// A client's certificate without a key, or the other way round.
+    HalfOfPair,
 }
 
 impl Error {
@@ -50,6 +54,11 @@ impl Error {
     /// Whether a header is malformed.
     pub fn is_header(&self) -> bool {
         matches!(self.kind, ErrorKind::Header { .. })
+    }
+
+    /// Whether TLS cannot be set up: a certificate or key that cannot be used.
+    pub fn is_tls(&self) -> bool {
+        matches!(self.kind, ErrorKind::Tls(_) | ErrorKind::HalfOfPair)
     }
 
     /// Whether a file cannot be opened for writing.
@@ -78,6 +87,9 @@ impl fmt::Display for Error {
                 f.write_str("cannot start its thread; raise the limit on threads of this process")
             }
             ErrorKind::Tls(problem) => write!(f, "cannot set up TLS: {problem}"),
+            ErrorKind::HalfOfPair => f.write_str(
+                "a client certificate and its key belong together; set both, or neither",
+            ),
         }
     }
 }
@@ -86,6 +98,7 @@ impl error::Error for Error {
     fn source(&self) -> Option<&(dyn error::Error + 'static)> {
         match &self.kind {
             ErrorKind::File { source, .. } | ErrorKind::Thread(source) => Some(source),
+            ErrorKind::Tls(problem) => error::Error::source(problem),
             _ => None,
         }
     }

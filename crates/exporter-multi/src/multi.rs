@@ -1,36 +1,36 @@
-//! The exporter: encodes a batch once and hands it to every lane.
+//! The exporter: starts the lanes, hands batches to them, and ends them.
 
 use std::collections::HashSet;
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
-use bytes::Bytes;
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::error::{OTelSdkError, OTelSdkResult};
 use opentelemetry_sdk::trace::{SpanData, SpanExporter};
 use spanweave_core::clock::{self, Deadline};
-use spanweave_core::ledger::{BackendReport, DropReason, Ledger};
+use spanweave_core::ledger::{BackendLedger, BackendReport, Ledger};
 use spanweave_core::masking::Masker;
 use spanweave_core::sync::lock;
 use spanweave_core::{MaskedBatch, SpanSink};
 
 use crate::backend::{Backend, FileFormat, Plan};
-use crate::encode::{OtlpEncoder, otlp_json_line, spans_json_lines};
 use crate::error::{Error, ErrorKind};
+use crate::fan_out::{Group, RequestLane};
 use crate::lane::{
-    ConsoleLane, Control, FileLane, ForeignLane, Form, Lane, Lines, LogFile, OtlpLane, Queue,
-    Request,
+    Backlog, ConsoleLane, Control, FileLane, ForeignLane, JaegerFileLane, Lane, LogFile, Mark,
+    OtlpLane, Queue, Request,
 };
-use crate::transport::{Client, Protocol};
+use crate::policy::Policy;
+use crate::seats::{Seat, SpoolBacklog, SpoolPlans};
+use crate::spool::{Member, Spool};
+use crate::transport::Client;
 
 /// The time that [`SpanExporter::force_flush`], which has none, takes at most.
 const FORCE_FLUSH_TIME: Duration = Duration::from_secs(10);
 /// What an exporter that is dropped without a shutdown has left, in the background.
 const DROP_TIME: Duration = Duration::from_secs(5);
-/// OTLP's limit on requests before compression; protobuf requests are kept far smaller.
-const LONGEST_REQUEST: usize = 64 * 1024 * 1024;
 /// Lanes whose time is over get this much longer to end their threads.
 const JOIN_TIME: Duration = Duration::from_millis(100);
 
@@ -112,19 +112,40 @@ impl MultiExporterBuilder {
         let resource = Arc::new(self.resource.unwrap_or_else(|| Resource::builder().build()));
         let mut plans = Vec::new();
         let mut names = HashSet::new();
+        let mut spools = SpoolPlans::default();
         for backend in self.backends {
             let name = free_name(backend.base_name(), &mut names);
-            let lane = Settings {
-                retry: backend.retry,
+            let spool = backend.spool_directory().cloned();
+            let settings = Settings {
+                retry: backend.retry_policy(),
                 compression: backend.compression,
                 queue_bytes: backend.queue_bytes,
+                policy: backend.policy.clone(),
+                spool: spool.clone(),
             };
-            plans.push((name.clone(), lane, backend.plan(&name)?));
+            let options = backend.spool;
+            plans.push((name.clone(), settings, backend.plan(&name)?));
+            if let Some(directory) = spool {
+                spools.add(directory, options);
+            }
+        }
+        let mut opened = Vec::new();
+        for (name, settings, plan) in plans {
+            let account = ledger.open(&name, plan.kind());
+            let member = settings.spool.clone().map(|directory| {
+                let stream = plan.stream(&settings.policy);
+                spools.join(
+                    &directory,
+                    Member { name: name.clone(), stream, account: account.clone() },
+                )
+            });
+            opened.push((account, settings, plan, member));
         }
         let mut inner = Inner::new(ledger, self.masker.unwrap_or_default());
+        inner.spools = spools.open();
         // If one cannot be started, dropping `inner` ends those before it.
-        for (name, settings, plan) in plans {
-            inner.start(&name, settings, plan, &resource)?;
+        for (account, settings, plan, member) in opened {
+            inner.start(account, settings, plan, member, &resource)?;
         }
         Ok(MultiExporter { inner: Arc::new(inner), resource })
     }
@@ -134,6 +155,8 @@ struct Settings {
     retry: crate::RetryPolicy,
     compression: crate::Compression,
     queue_bytes: usize,
+    policy: Policy,
+    spool: Option<PathBuf>,
 }
 
 fn free_name(base: &str, taken: &mut HashSet<String>) -> String {
@@ -183,7 +206,7 @@ impl MultiExporter {
 
 impl SpanSink for MultiExporter {
     fn accept(&self, batch: Arc<MaskedBatch>) {
-        self.inner.accept(batch);
+        self.inner.accept(&batch);
     }
 
     fn flush(&self, deadline: Deadline) -> Vec<BackendReport> {
@@ -199,7 +222,8 @@ impl SpanExporter for MultiExporter {
     /// Converts, masks and hands over; returns before anything is delivered.
     async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
         let batch = MaskedBatch::from_sdk(batch, self.resource.clone(), &self.inner.masker);
-        self.inner.accept(Arc::new(batch));
+        self.inner.ledger.count_ended(batch.len() as u64);
+        self.inner.accept(&Arc::new(batch));
         if self.inner.is_running() { Ok(()) } else { Err(OTelSdkError::AlreadyShutdown) }
     }
 
@@ -235,34 +259,14 @@ impl fmt::Debug for MultiExporter {
 struct Inner {
     ledger: Arc<Ledger>,
     masker: Arc<Masker>,
-    encoder: Mutex<OtlpEncoder>,
-    /// By what they take.
-    requests: Vec<Arc<Lane<Arc<Request>>>>,
-    json_requests: Vec<Arc<Lane<Arc<Request>>>>,
-    lines: Vec<(FileFormat, Arc<Lane<Lines>>)>,
-    consoles: Vec<Arc<Lane<Arc<MaskedBatch>>>>,
-    foreign: Vec<(Duration, Arc<Lane<Arc<MaskedBatch>>>)>,
-    /// All of them, in the order of the backends.
+    groups: Vec<Group>,
+    spools: Vec<Arc<Spool>>,
+    /// All lanes, in the order of the backends.
     lanes: Vec<Arc<dyn Control>>,
     phase: Mutex<Phase>,
     ended: Condvar,
     /// Lost spans that an SDK caller has been told of.
     told_lost: Mutex<u64>,
-}
-
-/// Halves a request until each part may be sent; `Err` counts spans that never may.
-fn within_limit(request: Arc<Request>) -> Vec<Result<Arc<Request>, u64>> {
-    let (mut open, mut done) = (vec![request], Vec::new());
-    while let Some(request) = open.pop() {
-        if request.len() <= LONGEST_REQUEST {
-            done.push(Ok(request));
-        } else if let Some((first, second)) = request.halves() {
-            open.extend([Arc::new(second), Arc::new(first)]);
-        } else {
-            done.push(Err(request.spans));
-        }
-    }
-    done
 }
 
 enum Phase {
@@ -276,12 +280,8 @@ impl Inner {
         Self {
             ledger,
             masker,
-            encoder: Mutex::default(),
-            requests: Vec::new(),
-            json_requests: Vec::new(),
-            lines: Vec::new(),
-            consoles: Vec::new(),
-            foreign: Vec::new(),
+            groups: Vec::new(),
+            spools: Vec::new(),
             lanes: Vec::new(),
             phase: Mutex::new(Phase::Running),
             ended: Condvar::new(),
@@ -291,55 +291,70 @@ impl Inner {
 
     fn start(
         &mut self,
-        name: &str,
+        account: Arc<BackendLedger>,
         settings: Settings,
         plan: Plan,
+        seat: Option<Seat>,
         resource: &Arc<Resource>,
     ) -> Result<(), Error> {
-        let error = |kind| Error::new(name, kind);
+        let name = account.name().to_owned();
+        let error = |kind| Error::new(&name, kind);
         let thread = |source| error(ErrorKind::Thread(source));
-        let kind = plan.kind();
-        let account = || self.ledger.open(name, kind);
+        let capacity = settings.queue_bytes;
+        let group = Group::of(&mut self.groups, &settings.policy);
         let lane: Arc<dyn Control> = match plan {
             Plan::Otlp(config) => {
                 let (timeout, protocol) = (config.timeout, config.endpoint.protocol);
-                let client = Client::new(*config)
-                    .map_err(|source| error(ErrorKind::Tls(source.to_string())))?;
+                let client =
+                    Client::new(*config).map_err(|source| error(ErrorKind::Tls(source)))?;
                 let (retry, compression) = (settings.retry, settings.compression);
                 let mut work =
-                    OtlpLane::new(name, client, retry, timeout, compression).map_err(thread)?;
-                let queue = Arc::new(Queue::new(account(), settings.queue_bytes));
+                    OtlpLane::new(&name, client, retry, timeout, compression).map_err(thread)?;
+                let spool =
+                    seat.and_then(|seat| Some((self.spools.get(seat.spool)?.clone(), seat)));
+                let backlog = spool.as_ref().map(|(spool, seat)| {
+                    let backlog = SpoolBacklog { spool: spool.clone(), member: seat.member };
+                    Box::new(backlog) as Box<dyn Backlog<Arc<Request>>>
+                });
+                let queue = Arc::new(Queue::with_backlog(account, capacity, backlog));
                 let lane =
                     Arc::new(Lane::start(queue, move |queue| work.run(queue)).map_err(thread)?);
-                match protocol {
-                    Protocol::HttpJson => self.json_requests.push(lane.clone()),
-                    Protocol::Grpc | Protocol::HttpProtobuf => self.requests.push(lane.clone()),
-                }
+                let spool = spool.map(|(spool, seat)| (spool, seat.stream));
+                group.add_requests(protocol, RequestLane { lane: lane.clone(), spool });
                 lane
             }
-            Plan::File { path, format } => {
-                let file = LogFile::open(&path, clock::instant())
+            Plan::File { path, format: FileFormat::JaegerJson, keeping } => {
+                let mut work = JaegerFileLane::open(&path, keeping, clock::instant())
                     .map_err(|source| error(ErrorKind::File { path, source }))?;
-                let mut work = FileLane::new(file);
-                let queue = Arc::new(Queue::new(account(), settings.queue_bytes));
+                let queue = Arc::new(Queue::new(account, capacity));
                 let lane =
                     Arc::new(Lane::start(queue, move |queue| work.run(queue)).map_err(thread)?);
-                self.lines.push((format, lane.clone()));
+                group.jaeger_files.push(lane.clone());
+                lane
+            }
+            Plan::File { path, format, keeping } => {
+                let file = LogFile::open(&path, keeping, clock::instant())
+                    .map_err(|source| error(ErrorKind::File { path, source }))?;
+                let mut work = FileLane::new(file);
+                let queue = Arc::new(Queue::new(account, capacity));
+                let lane =
+                    Arc::new(Lane::start(queue, move |queue| work.run(queue)).map_err(thread)?);
+                group.lines.push((format, lane.clone()));
                 lane
             }
             Plan::Console => {
-                let queue = Arc::new(Queue::new(account(), settings.queue_bytes));
+                let queue = Arc::new(Queue::new(account, capacity));
                 let lane =
                     Arc::new(Lane::start(queue, |queue| ConsoleLane.run(queue)).map_err(thread)?);
-                self.consoles.push(lane.clone());
+                group.consoles.push(lane.clone());
                 lane
             }
             Plan::Foreign(make, timeout) => {
                 let mut work = ForeignLane::new(make, timeout, resource.clone());
-                let queue = Arc::new(Queue::new(account(), settings.queue_bytes));
+                let queue = Arc::new(Queue::new(account, capacity));
                 let lane =
                     Arc::new(Lane::start(queue, move |queue| work.run(queue)).map_err(thread)?);
-                self.foreign.push((timeout, lane.clone()));
+                group.foreign.push((timeout, lane.clone()));
                 lane
             }
         };
@@ -347,92 +362,15 @@ impl Inner {
         Ok(())
     }
 
-    fn accept(&self, batch: Arc<MaskedBatch>) {
-        if batch.is_empty() {
-            return;
-        }
-        self.accept_requests(&batch);
-        for format in [FileFormat::OtlpJson, FileFormat::Spans] {
-            self.accept_lines(&batch, format);
-        }
-        let foreign = self.foreign.iter().map(|(timeout, lane)| {
-            lane.queue().check_stuck(*timeout);
-            lane
-        });
-        let mut bytes = None;
-        for lane in self.consoles.iter().chain(foreign) {
-            let bytes = *bytes.get_or_insert_with(|| {
-                batch.spans().iter().map(|span| span.approximate_bytes()).sum()
-            });
-            lane.queue().push(batch.clone(), batch.len() as u64, bytes);
-        }
-    }
-
-    fn accept_requests(&self, batch: &MaskedBatch) {
-        if self.requests.is_empty() {
-            return;
-        }
-        let encoded = catch_unwind(AssertUnwindSafe(|| lock(&self.encoder).encode(batch)));
-        let Ok(encoded) = encoded else {
-            for lane in &self.requests {
-                lane.queue().refuse(DropReason::Panicked, batch.len() as u64);
-            }
-            return;
-        };
-        for lane in &self.requests {
-            lane.queue().refuse(DropReason::TooLarge, encoded.too_large);
-        }
-        for request in encoded.requests {
-            let request = Arc::new(Request::new(Form::Protobuf, request.body, request.spans));
-            for lane in &self.requests {
-                lane.queue().push(request.clone(), request.spans, request.len());
-            }
-        }
-    }
-
-    /// OTLP JSON is made once for files and requests.
-    fn accept_lines(&self, batch: &MaskedBatch, format: FileFormat) {
-        let files = || self.lines.iter().filter(|(of, _)| *of == format).map(|(_, lane)| lane);
-        let requests = match format {
-            FileFormat::OtlpJson => self.json_requests.as_slice(),
-            FileFormat::Spans => &[],
-        };
-        if files().next().is_none() && requests.is_empty() {
-            return;
-        }
-        let spans = batch.len() as u64;
-        let text = catch_unwind(AssertUnwindSafe(|| match format {
-            FileFormat::OtlpJson => otlp_json_line(batch),
-            FileFormat::Spans => spans_json_lines(batch),
-        }));
-        let Ok(text) = text else {
-            files().for_each(|lane| lane.queue().refuse(DropReason::Panicked, spans));
-            requests.iter().for_each(|lane| lane.queue().refuse(DropReason::Panicked, spans));
-            return;
-        };
-        let text = Bytes::from(text);
-        for lane in files() {
-            lane.queue().push(Lines { text: text.clone(), spans }, spans, text.len());
-        }
-        if requests.is_empty() {
-            return;
-        }
-        let whole = Arc::new(Request::new(Form::Json, text, spans));
-        for request in within_limit(whole) {
-            match request {
-                Ok(request) => requests.iter().for_each(|lane| {
-                    lane.queue().push(request.clone(), request.spans, request.len())
-                }),
-                Err(spans) => requests
-                    .iter()
-                    .for_each(|lane| lane.queue().refuse(DropReason::TooLarge, spans)),
-            }
+    fn accept(&self, batch: &Arc<MaskedBatch>) {
+        if !batch.is_empty() {
+            self.groups.iter().for_each(|group| group.accept(batch));
         }
     }
 
     fn flush(&self, deadline: Deadline) -> Vec<BackendReport> {
         // All are asked before any is waited for.
-        let marks: Vec<u64> = self.lanes.iter().map(|lane| lane.urge(deadline)).collect();
+        let marks: Vec<Mark> = self.lanes.iter().map(|lane| lane.urge(deadline)).collect();
         for (lane, mark) in self.lanes.iter().zip(marks) {
             lane.wait(mark, deadline);
         }
@@ -456,7 +394,7 @@ impl Inner {
             }
             *phase = Phase::Ending;
         }
-        let marks: Vec<u64> = self.lanes.iter().map(|lane| lane.stop(deadline)).collect();
+        let marks: Vec<Mark> = self.lanes.iter().map(|lane| lane.stop(deadline)).collect();
         for (lane, mark) in self.lanes.iter().zip(marks) {
             lane.wait(mark, deadline);
         }
@@ -467,6 +405,8 @@ impl Inner {
         for lane in &self.lanes {
             lane.join(last);
         }
+        // What is on disk and was not delivered is left to the next process.
+        self.spools.iter().for_each(|spool| spool.close());
         let reports = self.reports();
         *lock(&self.phase) = Phase::Ended(reports.clone());
         self.ended.notify_all();
@@ -503,7 +443,8 @@ impl Inner {
                 each.join("; ")
             )));
         }
-        if self.lanes.iter().any(|lane| lane.account().pending() > 0) {
+        let pending = |lane: &Arc<dyn Control>| lane.account().pending() > 0;
+        if self.lanes.iter().any(pending) {
             return Err(OTelSdkError::Timeout(time));
         }
         Ok(())

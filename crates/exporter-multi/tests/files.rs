@@ -11,7 +11,7 @@ use opentelemetry_proto::tonic::trace::v1::TracesData;
 use spanweave_core::SpanSink;
 use spanweave_core::clock::Deadline;
 use spanweave_core::ledger::DropReason;
-use spanweave_exporter::{Backend, FileFormat, MultiExporter};
+use spanweave_exporter::{Backend, FileFormat, Fsync, MultiExporter, Rotation};
 use support::batch;
 
 fn soon() -> Deadline {
@@ -46,6 +46,42 @@ fn two_forms_of_the_same_spans_are_written_side_by_side() {
     let plain = std::fs::read_to_string(plain).unwrap();
     assert_eq!(plain.lines().count(), 5);
     assert!(plain.lines().all(|line| line.starts_with("{\"traceID\":\"")));
+}
+
+#[test]
+fn jaeger_json_is_one_document_of_whole_traces() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("traces.json");
+    let backend = Backend::file(&path).format(FileFormat::JaegerJson).fsync(Fsync::EachBatch);
+    let exporter = MultiExporter::builder().export_to(backend).build().unwrap();
+    exporter.accept(batch(0..3));
+    exporter.flush(soon());
+    exporter.accept(batch(3..5));
+    assert_eq!(exporter.shutdown(soon())[0].delivered, 5);
+    let document: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    let traces = document["data"].as_array().unwrap();
+    assert_eq!(traces.len(), 5);
+    assert!(traces.iter().all(|trace| trace["processes"]["p1"]["serviceName"] == "test"));
+}
+
+#[test]
+fn a_file_is_rotated_and_no_span_is_lost() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("spans.jsonl");
+    let backend = Backend::file(&path).rotation(Rotation::new().max_bytes(20_000));
+    let exporter = MultiExporter::builder().export_to(backend).build().unwrap();
+    for number in 0..40 {
+        exporter.accept(batch(number * 50..(number + 1) * 50));
+    }
+    assert_eq!(exporter.shutdown(soon())[0].delivered, 2000);
+    let mut ids = HashSet::new();
+    let mut files = 0;
+    for entry in std::fs::read_dir(folder.path()).unwrap() {
+        files += 1;
+        ids.extend(span_ids(&entry.unwrap().path()));
+    }
+    assert!(files > 5 && ids.len() == 2000, "{} spans in {files} files", ids.len());
 }
 
 #[test]

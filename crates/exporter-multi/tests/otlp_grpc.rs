@@ -113,6 +113,7 @@ fn spans_arrive_plain_and_compressed() {
             Backend::otlp_grpc(server.url()).header("Api-Key", "k").compression(compression);
         let exporter = exporter(backend);
         exporter.accept(batch(0..300));
+        exporter.flush(soon());
         exporter.accept(batch(300..301));
         let report = exporter.flush(soon()).remove(0);
         assert_eq!((report.delivered, report.pending), (301, 0), "{report:?}");

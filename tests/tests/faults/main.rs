@@ -4,6 +4,7 @@
 mod support;
 
 mod disk;
+mod load;
 mod network;
 mod processes;
 mod replies;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use spanweave::{Backend, DropReason};
 use spanweave_testkit::{ScriptedServer, TcpProxy, Verdict, full_backlog_listener};
-use spanweave_tests::timed;
+use spanweave_tests::{Running, command, timed};
 
 use crate::support::{
     T, assert_all, collector, eager, line, long, make, now, spans, telemetry, wait,
@@ -138,4 +138,28 @@ fn a_server_that_restarts_again_and_again_gets_everything() {
     // What was in flight at a restart: four requests of 256 spans.
     let duplicates = server.store().counts().duplicates;
     assert!(duplicates <= restarts as u64 * 4 * 256, "{duplicates}");
+}
+
+#[test]
+fn a_resolver_that_hangs_holds_up_no_shutdown_and_loses_nothing_on_disk() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("resolv.conf"), "nameserver 127.0.0.1\n").unwrap();
+    // A network of its own, in which the name server takes questions and never answers.
+    let script = format!(
+        "ip link set lo up
+         mount --bind {folder}/resolv.conf /etc/resolv.conf
+         python3 -c 'import socket,time; s=socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.bind((\"127.0.0.1\", 53)); time.sleep(12)' >/dev/null 2>&1 &
+         sleep 0.5
+         {program} burst {folder}/spool http://collector.example.com:4318 0",
+        folder = folder.path().display(),
+        program = env!("CARGO_BIN_EXE_spooling-program"),
+    );
+    let mut shell = command("unshare");
+    shell.args(["--user", "--map-root-user", "--mount", "--net", "sh", "-ec", &script]);
+    let (finished, took) = timed(|| Running::start(shell).finish(Duration::from_secs(30)));
+    let report = finished.successful().json();
+    assert_eq!((&report["dropped"], &report["pending"]), (&0.into(), &10_000.into()), "{report}");
+    // Two seconds of spans, then the shutdown.
+    assert!(took < Duration::from_secs(3) + T + Duration::from_secs(1), "{took:?}");
 }

@@ -38,6 +38,11 @@ pub(crate) fn split_json(request: &[u8], count: u64) -> (Vec<u8>, Vec<u8>) {
     (first, second)
 }
 
+/// The spans in a request.
+pub(crate) fn count_json_spans(request: &[u8]) -> u64 {
+    pieces(request).iter().filter(|piece| matches!(piece, Piece::Span(_))).count() as u64
+}
+
 enum Piece<'a> {
     /// What stands around spans.
     Frame(&'a [u8]),

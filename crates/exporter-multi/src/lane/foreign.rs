@@ -158,7 +158,7 @@ fn fail_all(queue: &Queue<Arc<MaskedBatch>>, reason: &str) {
     while queue.front_blocking().is_some() {
         queue.account().fail(reason);
         queue.warn(reason);
-        queue.settle_front(Fate::Dropped(DropReason::Panicked));
+        queue.settle_taken(Fate::Dropped(DropReason::Panicked));
     }
 }
 

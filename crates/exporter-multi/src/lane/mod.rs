@@ -7,9 +7,12 @@
 mod notice;
 mod queue;
 
+mod rotation;
+
 mod console;
 mod file;
 mod foreign;
+mod jaeger_file;
 mod otlp;
 
 use std::io;
@@ -23,10 +26,13 @@ use spanweave_core::ledger::{BackendLedger, DropReason};
 use spanweave_core::sync::lock;
 
 pub(crate) use console::ConsoleLane;
-pub(crate) use file::{FileLane, Lines, LogFile};
+pub(crate) use file::{FileLane, Keeping, Lines, LogFile};
 pub(crate) use foreign::{ForeignLane, MakeExporter, make_exporter};
+pub(crate) use jaeger_file::JaegerFileLane;
+pub(crate) use notice::Notice;
 pub(crate) use otlp::{Form, OtlpLane, Request};
-pub(crate) use queue::{Fate, Queue};
+pub(crate) use queue::{Backlog, Count, Fate, Mark, Queue};
+pub use rotation::{Fsync, Rotation};
 
 /// The near end of a lane.
 pub(crate) struct Lane<T> {
@@ -36,7 +42,7 @@ pub(crate) struct Lane<T> {
 
 impl<T: Clone + Send + 'static> Lane<T> {
     /// Starts a lane's thread. `work` runs until the queue [ends](Queue::front_blocking); if it
-    /// panics, the entry at the front is lost and it is called again.
+    /// panics, what it has taken is lost and it is called again.
     pub(crate) fn start(
         queue: Arc<Queue<T>>,
         mut work: impl FnMut(&Arc<Queue<T>>) + Send + 'static,
@@ -49,7 +55,7 @@ impl<T: Clone + Send + 'static> Lane<T> {
             while catch_unwind(AssertUnwindSafe(|| work(queue))).is_err() {
                 queue.account().fail("it panicked");
                 queue.warn("it panicked; the batch is lost");
-                if !queue.settle_front(Fate::Dropped(DropReason::Panicked)) {
+                if !queue.settle_taken(Fate::Dropped(DropReason::Panicked)) {
                     break;
                 }
             }
@@ -75,11 +81,11 @@ impl<T: Clone> Drop for Finish<T> {
 /// What flush and shutdown need of any lane.
 pub(crate) trait Control: Send + Sync {
     /// See [`Queue::urge`].
-    fn urge(&self, deadline: Deadline) -> u64;
+    fn urge(&self, deadline: Deadline) -> Mark;
     /// See [`Queue::stop`].
-    fn stop(&self, deadline: Deadline) -> u64;
+    fn stop(&self, deadline: Deadline) -> Mark;
     /// See [`Queue::wait`].
-    fn wait(&self, mark: u64, deadline: Deadline) -> bool;
+    fn wait(&self, mark: Mark, deadline: Deadline) -> bool;
     /// See [`Queue::abandon`].
     fn abandon(&self);
     /// Waits for the thread until `deadline`; one that has not ended by then is left alone.
@@ -89,15 +95,15 @@ pub(crate) trait Control: Send + Sync {
 }
 
 impl<T: Clone + Send + 'static> Control for Lane<T> {
-    fn urge(&self, deadline: Deadline) -> u64 {
+    fn urge(&self, deadline: Deadline) -> Mark {
         self.queue.urge(deadline)
     }
 
-    fn stop(&self, deadline: Deadline) -> u64 {
+    fn stop(&self, deadline: Deadline) -> Mark {
         self.queue.stop(deadline)
     }
 
-    fn wait(&self, mark: u64, deadline: Deadline) -> bool {
+    fn wait(&self, mark: Mark, deadline: Deadline) -> bool {
         self.queue.wait(mark, deadline)
     }
 

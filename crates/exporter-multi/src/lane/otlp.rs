@@ -1,9 +1,9 @@
-//! The lane of an OTLP backend: one request after the other, oldest first, each until the
-//! backend has it or refuses it.
+//! The lane of an OTLP backend: a few requests at a time, oldest first, each until the backend
+//! has it or refuses it.
 
 use std::collections::VecDeque;
 use std::io::{self, Write};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -11,7 +11,9 @@ use flate2::write::GzEncoder;
 use opentelemetry::Context;
 use spanweave_core::clock;
 use spanweave_core::ledger::{BackendLedger, DropReason};
+use spanweave_core::sync::lock;
 use tokio::runtime::Runtime;
+use tokio::task::JoinSet;
 
 use super::queue::{Fate, Front, Queue};
 use crate::backend::Compression;
@@ -21,11 +23,12 @@ use crate::transport::{Attempt, Client};
 
 /// An encoded request. All lanes share one, and each compressed form is made once, by the lane
 /// that needs it first.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Request {
     form: Form,
     plain: Bytes,
     gzip: OnceLock<Bytes>,
+    zstd: OnceLock<Bytes>,
     pub(crate) spans: u64,
 }
 
@@ -38,8 +41,14 @@ pub(crate) enum Form {
 
 impl Request {
     pub(crate) fn new(form: Form, bytes: impl Into<Bytes>, spans: u64) -> Self {
-        Self { form, plain: bytes.into(), gzip: OnceLock::new(), spans }
+        Self { form, plain: bytes.into(), gzip: OnceLock::new(), zstd: OnceLock::new(), spans }
     }
+
+    /// How it is encoded, and the bytes before compression.
+    pub(crate) fn content(&self) -> (Form, &[u8]) {
+        (self.form, &self.plain)
+    }
+
     /// The size before compression.
     pub(crate) fn len(&self) -> usize {
         self.plain.len()
@@ -49,6 +58,7 @@ impl Request {
         match compression {
             Compression::None => self.plain.clone(),
             Compression::Gzip => self.gzip.get_or_init(|| gzip(&self.plain)).clone(),
+            Compression::Zstd => self.zstd.get_or_init(|| zstd(&self.plain)).clone(),
         }
     }
 
@@ -76,9 +86,14 @@ fn gzip(plain: &[u8]) -> Bytes {
     written.unwrap_or_default().into()
 }
 
+fn zstd(plain: &[u8]) -> Bytes {
+    // The fastest level; compressing memory fails only where memory does.
+    zstd::bulk::compress(plain, 1).unwrap_or_default().into()
+}
+
 /// What the thread of an OTLP lane owns.
 pub(crate) struct OtlpLane {
-    sender: Sender,
+    sender: Arc<Sender>,
     runtime: Option<Runtime>,
 }
 
@@ -92,7 +107,7 @@ impl OtlpLane {
     ) -> io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
-            // Names are resolved on threads of the runtime, at most one at a time.
+            // Names are resolved on threads of the runtime.
             .max_blocking_threads(4)
             .thread_name(format!("spanweave-{name}"))
             .on_thread_start(|| {
@@ -100,8 +115,15 @@ impl OtlpLane {
                 std::mem::forget(Context::enter_telemetry_suppressed_scope());
             })
             .build()?;
-        let sender = Sender { client, retry, timeout, compression, failures: 0 };
-        Ok(Self { sender, runtime: Some(runtime) })
+        let sender = Sender {
+            client,
+            retry,
+            timeout,
+            compression,
+            breaker: Mutex::default(),
+            probe: tokio::sync::Mutex::new(()),
+        };
+        Ok(Self { sender: Arc::new(sender), runtime: Some(runtime) })
     }
 
     pub(crate) fn run(&mut self, queue: &Arc<Queue<Arc<Request>>>) {
@@ -121,14 +143,37 @@ impl Drop for OtlpLane {
     }
 }
 
+/// How many requests a lane has under way while its backend works: enough that a server's own
+/// time does not bound a flat-out application, few enough that little is sent twice after a crash.
+const CONCURRENCY: usize = 4;
+
 struct Sender {
     client: Client,
     retry: RetryPolicy,
     timeout: Duration,
     compression: Compression,
+    breaker: Mutex<Breaker>,
+    /// Held by the one request that asks again while the backend fails.
+    probe: tokio::sync::Mutex<()>,
+}
+
+/// Opens when a request fails: then one request at a time asks again, less and less often, and
+/// nothing else is sent. Closes with the next delivery.
+#[derive(Debug, Default)]
+struct Breaker {
     /// Failures since the last delivery; they outlive a request, so that a backend that is down
     /// is asked less and less often.
     failures: u32,
+}
+
+impl Breaker {
+    fn is_open(&self) -> bool {
+        self.failures > 0
+    }
+
+    fn concurrency(&self) -> usize {
+        if self.is_open() { 1 } else { CONCURRENCY }
+    }
 }
 
 enum Outcome {
@@ -138,14 +183,42 @@ enum Outcome {
     Abandoned,
 }
 
-impl Sender {
-    async fn run(&mut self, queue: &Queue<Arc<Request>>) {
-        while let Some(front) = queue.front().await {
-            self.deliver(queue, &front).await;
+/// Counts what is left of an entry if its delivery panics.
+struct Unwound<'a>(&'a Queue<Arc<Request>>, u64);
+
+impl Drop for Unwound<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.account().fail("it panicked");
+            self.0.settle(self.1, Fate::Dropped(DropReason::Panicked), u64::MAX);
         }
     }
+}
 
-    async fn deliver(&mut self, queue: &Queue<Arc<Request>>, front: &Front<Arc<Request>>) {
+impl Sender {
+    async fn run(self: &Arc<Self>, queue: &Arc<Queue<Arc<Request>>>) {
+        let mut under_way = JoinSet::new();
+        loop {
+            let concurrency = lock(&self.breaker).concurrency();
+            tokio::select! {
+                biased;
+                // A task that panicked has counted its loss.
+                Some(_) = under_way.join_next() => {}
+                () = queue.tick(), if under_way.len() >= concurrency => {}
+                front = queue.front(), if under_way.len() < concurrency => {
+                    let Some(front) = front else { break };
+                    let (sender, queue) = (self.clone(), queue.clone());
+                    under_way.spawn(async move {
+                        let _unwound = Unwound(&queue, front.number);
+                        sender.deliver(&queue, &front).await;
+                    });
+                }
+            }
+        }
+        while under_way.join_next().await.is_some() {}
+    }
+
+    async fn deliver(&self, queue: &Queue<Arc<Request>>, front: &Front<Arc<Request>>) {
         let mut pieces = VecDeque::from([front.item.clone()]);
         while let Some(piece) = pieces.pop_front() {
             let spans = piece.spans;
@@ -175,23 +248,19 @@ impl Sender {
     }
 
     /// Sends one request until that has come to an end.
-    async fn send(
-        &mut self,
-        queue: &Queue<Arc<Request>>,
-        number: u64,
-        request: &Request,
-    ) -> Outcome {
+    async fn send(&self, queue: &Queue<Arc<Request>>, number: u64, request: &Request) -> Outcome {
         let account = queue.account();
         let mut seen = queue.urges();
         let mut failing_since: Option<Instant> = None;
+        let mut probing = None;
         loop {
+            queue.allowed(number).await;
             let bytes = request.bytes(self.compression);
             let time = queue.attempt_time(self.timeout);
             let in_flight = InFlight::new(account, request.spans);
-            let gzip = self.compression == Compression::Gzip;
             let attempt = tokio::select! {
                 biased;
-                attempt = self.client.send(bytes, gzip, time) => attempt,
+                attempt = self.client.send(bytes, request.form, self.compression, time) => attempt,
                 () = queue.abandoned(number) => return Outcome::Abandoned,
             };
             drop(in_flight);
@@ -202,7 +271,7 @@ impl Sender {
             let (reason, after, reached) = match attempt {
                 Attempt::Answered { verdict, reason } => match verdict {
                     Verdict::Delivered { rejected, message } => {
-                        self.failures = 0;
+                        lock(&self.breaker).failures = 0;
                         self.report_partial(queue, rejected, &message);
                         return Outcome::Delivered { rejected };
                     }
@@ -218,7 +287,11 @@ impl Sender {
             };
             account.fail(&reason);
             queue.warn(&reason);
-            self.failures = self.failures.saturating_add(1);
+            let failures = {
+                let mut breaker = lock(&self.breaker);
+                breaker.failures = breaker.failures.saturating_add(1);
+                breaker.failures
+            };
 
             let now = clock::instant();
             // A backend that cannot be reached says nothing about this request.
@@ -228,8 +301,23 @@ impl Sender {
             {
                 return Outcome::Refused;
             }
-            let wait = after.unwrap_or_else(|| self.retry.delay(self.failures, fastrand::f64()));
-            queue.pause(wait, after.is_some(), &mut seen).await;
+            if let Some(after) = after {
+                queue.forbid(after);
+            }
+            if probing.is_none() {
+                probing = tokio::select! {
+                    biased;
+                    () = queue.abandoned(number) => return Outcome::Abandoned,
+                    turn = self.probe.lock() => Some(turn),
+                };
+                if !lock(&self.breaker).is_open() {
+                    // It worked for the one before.
+                    probing = None;
+                    continue;
+                }
+            }
+            let wait = after.unwrap_or_else(|| self.retry.delay(failures, fastrand::f64()));
+            queue.pause(number, wait, after.is_some(), &mut seen).await;
             if queue.is_abandoned(number) {
                 return Outcome::Abandoned;
             }

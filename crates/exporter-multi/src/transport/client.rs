@@ -4,24 +4,32 @@
 //! receiving. After an attempt that ran into it the connections are given up, so that a server
 //! that hangs is not asked again over the same connection.
 
+use std::sync::Mutex;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER, TE, USER_AGENT};
+use http::header::{
+    AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, PROXY_AUTHORIZATION, RETRY_AFTER, TE, USER_AGENT,
+};
 use http::{HeaderMap, HeaderValue, Method, Request, Response};
 use http_body::Body;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy;
-use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use spanweave_core::clock;
+use spanweave_core::sync::lock;
 
 use super::body::RequestBody;
+use super::connect::Connector;
 use super::endpoint::{Endpoint, Protocol};
+use super::headers::HeaderSource;
 use super::text::{base64_decode, percent_decode, printable};
+use super::tls::{Tls, TlsProblem};
+use crate::backend::Compression;
 use crate::delivery::{self, GrpcReply, HttpReply, ReplyBody, Verdict};
+use crate::lane::Form;
 
 /// Responses are not read further than this (the OTLP specification's limit).
 const LONGEST_RESPONSE: usize = 4 * 1024 * 1024;
@@ -29,6 +37,8 @@ const LONGEST_RESPONSE: usize = 4 * 1024 * 1024;
 const PRODUCT: &str =
     concat!("spanweave/", env!("CARGO_PKG_VERSION"), " OTel-OTLP-Exporter-Rust/0.33.1");
 const KEEP_ALIVE: Duration = Duration::from_secs(30);
+/// A connection whose other end does not answer a ping for so long is given up.
+const KEEP_ALIVE_ANSWER: Duration = Duration::from_secs(10);
 
 /// What became of an attempt.
 #[derive(Debug, PartialEq, Eq)]
@@ -52,35 +62,39 @@ pub(crate) struct ClientConfig {
     pub(crate) endpoint: Endpoint,
     /// The user's own headers.
     pub(crate) headers: HeaderMap,
+    /// Headers that are asked for before each request.
+    pub(crate) header_source: Option<HeaderSource>,
+    pub(crate) tls: Tls,
     pub(crate) timeout: Duration,
 }
 
+type HttpClient = legacy::Client<HttpsConnector<Connector>, RequestBody>;
+
 pub(crate) struct Client {
     config: ClientConfig,
-    connector: HttpsConnector<HttpConnector>,
-    http: legacy::Client<HttpsConnector<HttpConnector>, RequestBody>,
+    connector: HttpsConnector<Connector>,
+    http: Mutex<HttpClient>,
+    /// What a proxy that forwards plain HTTP wants to see.
+    proxy_authorization: Option<HeaderValue>,
+    /// What the source said last: not to be quoted.
+    last_headers: Mutex<HeaderMap>,
 }
 
 impl Client {
-    /// Fails only if the TLS library refuses its own configuration.
-    pub(crate) fn new(config: ClientConfig) -> Result<Self, rustls::Error> {
-        let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
+    /// Fails if a certificate cannot be used.
+    pub(crate) fn new(config: ClientConfig) -> Result<Self, TlsProblem> {
         let schemes =
-            HttpsConnectorBuilder::new().with_provider_and_webpki_roots(provider)?.https_or_http();
-        let mut tcp = HttpConnector::new();
-        tcp.set_nodelay(true);
-        tcp.enforce_http(false);
-        tcp.set_keepalive(Some(KEEP_ALIVE));
-        // A little less than the whole, so that it is seen that the backend was not even reached.
-        tcp.set_connect_timeout(Some(config.timeout / 20 * 19));
+            HttpsConnectorBuilder::new().with_tls_config(config.tls.client()?).https_or_http();
+        let tcp = Connector::new(&config.endpoint, config.timeout);
+        let proxy_authorization = tcp.forward_authorization();
         let connector = match config.endpoint.protocol {
             Protocol::Grpc => schemes.enable_http2().wrap_connector(tcp),
             Protocol::HttpProtobuf | Protocol::HttpJson => {
                 schemes.enable_http1().wrap_connector(tcp)
             }
         };
-        let http = build(&connector, config.endpoint.protocol);
-        Ok(Self { config, connector, http })
+        let http = Mutex::new(build(&connector, config.endpoint.protocol));
+        Ok(Self { config, connector, http, proxy_authorization, last_headers: Mutex::default() })
     }
 
     pub(crate) fn protocol(&self) -> Protocol {
@@ -88,25 +102,47 @@ impl Client {
     }
 
     /// Gives up all connections.
-    fn reset(&mut self) {
-        self.http = build(&self.connector, self.protocol());
+    fn reset(&self) {
+        *lock(&self.http) = build(&self.connector, self.protocol());
     }
 
     /// Sends one request, within `timeout` (at most the configured one). Must run inside a tokio
     /// runtime with time and I/O.
-    pub(crate) async fn send(&mut self, bytes: Bytes, gzip: bool, timeout: Duration) -> Attempt {
+    pub(crate) async fn send(
+        &self,
+        bytes: Bytes,
+        form: Form,
+        compression: Compression,
+        timeout: Duration,
+    ) -> Attempt {
         let timeout = timeout.min(self.config.timeout);
-        let request = match self.request(bytes, gzip, timeout) {
-            Ok(request) => request,
-            Err(reason) => {
-                let verdict = Verdict::Refused;
-                return Attempt::Answered { verdict, reason: reason.into() };
-            }
-        };
-        let protocol = self.protocol();
         let exchange = async {
-            match self.http.request(request).await {
-                Ok(response) if protocol == Protocol::Grpc => self.understand_grpc(response).await,
+            let extra = match &self.config.header_source {
+                None => HeaderMap::new(),
+                Some(source) => match source.headers().await {
+                    Ok(headers) => {
+                        lock(&self.last_headers).clone_from(&headers);
+                        headers
+                    }
+                    // What it says may hold anything.
+                    Err(_) => {
+                        let reason = "the callback for headers failed".to_owned();
+                        return Attempt::Failed { reason, reached: false };
+                    }
+                },
+            };
+            let request = match self.request(bytes, form, compression, timeout, extra) {
+                Ok(request) => request,
+                Err(reason) => {
+                    let verdict = Verdict::Refused;
+                    return Attempt::Answered { verdict, reason: reason.into() };
+                }
+            };
+            let http = lock(&self.http).clone();
+            match http.request(request).await {
+                Ok(response) if self.protocol() == Protocol::Grpc => {
+                    self.understand_grpc(response).await
+                }
                 Ok(response) => self.understand_http(response).await,
                 Err(error) => {
                     let reached = !error.is_connect();
@@ -127,13 +163,23 @@ impl Client {
     fn request(
         &self,
         bytes: Bytes,
-        gzip: bool,
+        form: Form,
+        compression: Compression,
         timeout: Duration,
+        extra: HeaderMap,
     ) -> Result<Request<RequestBody>, &'static str> {
         let endpoint = &self.config.endpoint;
-        let body = match endpoint.protocol {
-            Protocol::Grpc => RequestBody::grpc(bytes, gzip).ok_or("the message is too long")?,
-            Protocol::HttpProtobuf | Protocol::HttpJson => RequestBody::plain(bytes),
+        let encoding = match compression {
+            Compression::None => None,
+            Compression::Gzip => Some("gzip"),
+            Compression::Zstd => Some("zstd"),
+        };
+        let body = match (endpoint.protocol, form) {
+            (Protocol::Grpc, Form::Protobuf) => {
+                RequestBody::grpc(bytes, encoding.is_some()).ok_or("the message is too long")?
+            }
+            (Protocol::Grpc, Form::Json) => return Err("gRPC takes no JSON"),
+            (Protocol::HttpProtobuf | Protocol::HttpJson, _) => RequestBody::plain(bytes),
         };
         let mut request = Request::new(body);
         *request.method_mut() = Method::POST;
@@ -145,8 +191,14 @@ impl Client {
         for (name, value) in &self.config.headers {
             headers.insert(name, value.clone());
         }
+        for (name, value) in &extra {
+            headers.insert(name, value.clone());
+        }
+        if let Some(authorization) = &self.proxy_authorization {
+            headers.insert(PROXY_AUTHORIZATION, authorization.clone());
+        }
         headers.entry(USER_AGENT).or_insert(HeaderValue::from_static(PRODUCT));
-        let gzip = gzip.then_some(HeaderValue::from_static("gzip"));
+        let encoding = encoding.map(HeaderValue::from_static);
         match endpoint.protocol {
             Protocol::Grpc => {
                 headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
@@ -154,18 +206,18 @@ impl Client {
                 if let Ok(value) = HeaderValue::try_from(grpc_timeout(timeout)) {
                     headers.insert("grpc-timeout", value);
                 }
-                if let Some(gzip) = gzip {
-                    headers.insert("grpc-encoding", gzip);
+                if let Some(encoding) = encoding {
+                    headers.insert("grpc-encoding", encoding);
                 }
             }
             Protocol::HttpProtobuf | Protocol::HttpJson => {
-                let kind = match endpoint.protocol {
-                    Protocol::HttpJson => "application/json",
-                    _ => "application/x-protobuf",
+                let kind = match form {
+                    Form::Json => "application/json",
+                    Form::Protobuf => "application/x-protobuf",
                 };
                 headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
-                if let Some(gzip) = gzip {
-                    headers.insert(CONTENT_ENCODING, gzip);
+                if let Some(encoding) = encoding {
+                    headers.insert(CONTENT_ENCODING, encoding);
                 }
             }
         }
@@ -238,23 +290,26 @@ impl Client {
 
     /// Whether `text` quotes the value of one of the user's headers.
     pub(crate) fn quotes_header(&self, text: &str) -> bool {
-        let endpoint = self.config.endpoint.authorization.iter();
-        self.config.headers.values().chain(endpoint).any(|value| {
+        let quotes = |value: &HeaderValue| {
             value.to_str().is_ok_and(|value| {
                 value.split(' ').any(|word| word.len() > 3 && text.contains(word))
             })
-        })
+        };
+        let authorization = self.config.endpoint.authorization.iter();
+        let fixed = self.config.headers.values().chain(authorization);
+        fixed.chain(&self.proxy_authorization).any(quotes)
+            || lock(&self.last_headers).values().any(quotes)
     }
 }
 
-fn build(
-    connector: &HttpsConnector<HttpConnector>,
-    protocol: Protocol,
-) -> legacy::Client<HttpsConnector<HttpConnector>, RequestBody> {
+fn build(connector: &HttpsConnector<Connector>, protocol: Protocol) -> HttpClient {
     let mut builder = legacy::Client::builder(TokioExecutor::new());
-    builder.timer(TokioTimer::new()).pool_timer(TokioTimer::new()).pool_max_idle_per_host(1);
+    builder.timer(TokioTimer::new()).pool_timer(TokioTimer::new()).pool_max_idle_per_host(4);
     if protocol == Protocol::Grpc {
-        builder.http2_only(true).http2_keep_alive_interval(KEEP_ALIVE);
+        builder
+            .http2_only(true)
+            .http2_keep_alive_interval(KEEP_ALIVE)
+            .http2_keep_alive_timeout(KEEP_ALIVE_ANSWER);
     }
     builder.build(connector.clone())
 }

@@ -1,5 +1,7 @@
 //! What an endpoint means.
 
+use std::path::PathBuf;
+
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderValue, Uri};
 
@@ -19,6 +21,8 @@ pub(crate) struct Endpoint {
     pub(crate) protocol: Protocol,
     /// Complete, without user information.
     pub(crate) uri: Uri,
+    /// The socket to connect to instead of the URI's host.
+    pub(crate) unix: Option<PathBuf>,
     /// The user information, as HTTP's Basic scheme has it; marked sensitive.
     pub(crate) authorization: Option<HeaderValue>,
 }
@@ -79,11 +83,15 @@ struct Parts {
     user_info: Option<String>,
     path: String,
     query: Option<String>,
+    unix: Option<PathBuf>,
 }
 
 impl Parts {
     fn parse(endpoint: &str) -> Result<Self, Problem> {
         let endpoint = endpoint.trim();
+        if let Some(path) = endpoint.strip_prefix("unix:") {
+            return Self::unix(path);
+        }
         if endpoint.is_empty() {
             return Err("is empty");
         }
@@ -115,6 +123,23 @@ impl Parts {
             user_info,
             path: uri.path().to_owned(),
             query: uri.query().map(str::to_owned),
+            unix: None,
+        })
+    }
+
+    /// `unix:/path` and `unix:///path`, as gRPC has it; the server sees the host `localhost`.
+    fn unix(path: &str) -> Result<Self, Problem> {
+        let path = path.strip_prefix("//").unwrap_or(path);
+        if !path.starts_with('/') {
+            return Err("has no absolute path to a socket");
+        }
+        Ok(Self {
+            scheme: Scheme::HTTP,
+            authority: Authority::from_static("localhost"),
+            user_info: None,
+            path: "/".to_owned(),
+            query: None,
+            unix: Some(path.into()),
         })
     }
 
@@ -127,7 +152,7 @@ impl Parts {
     }
 
     fn default_port(&mut self, port: u16) -> Result<(), Problem> {
-        if self.port().is_none() {
+        if self.port().is_none() && self.unix.is_none() {
             self.authority = format!("{}:{port}", self.authority.host())
                 .parse()
                 .map_err(|_| "has no valid host")?;
@@ -157,7 +182,7 @@ impl Parts {
                 Some(value)
             }
         };
-        Ok(Endpoint { protocol, uri, authorization })
+        Ok(Endpoint { protocol, uri, unix: self.unix, authorization })
     }
 }
 
@@ -206,6 +231,17 @@ mod tests {
         assert_eq!(endpoint.uri.to_string(), "http://host:1/v1/traces");
         let header = endpoint.authorization.map(|value| value.as_bytes().to_vec());
         assert_eq!(header, Some(format!("Basic {}", base64_encode(b"user:p@ss")).into_bytes()));
+    }
+
+    #[test]
+    fn a_unix_socket_is_an_endpoint() {
+        for text in ["unix:/run/otel.sock", "unix:///run/otel.sock"] {
+            let endpoint = parse_grpc(text).unwrap_or_else(|problem| panic!("{problem}"));
+            assert_eq!(endpoint.unix, Some(PathBuf::from("/run/otel.sock")));
+            assert_eq!(endpoint.uri.host(), Some("localhost"));
+            assert_eq!(uri(parse_http_base(text)).1, "http://localhost/v1/traces");
+        }
+        assert!(parse_grpc("unix:relative").is_err());
     }
 
     #[test]

@@ -110,7 +110,9 @@ impl Received {
 
     fn plain(&self) -> Vec<u8> {
         let mut plain = Vec::new();
-        if self.header("content-encoding") == Some("gzip") {
+        if self.header("content-encoding") == Some("zstd") {
+            zstd::stream::copy_decode(self.body.as_slice(), &mut plain).unwrap();
+        } else if self.header("content-encoding") == Some("gzip") {
             flate2::read::GzDecoder::new(self.body.as_slice()).read_to_end(&mut plain).unwrap();
         } else {
             plain.clone_from(&self.body);
