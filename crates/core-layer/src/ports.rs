@@ -281,37 +281,26 @@ impl StartingSpan<'_> {
     }
 }
 
-/// A span that ends, as a [`SpanHook`] sees it.
+/// A span that ends, as a [`SpanHook`] sees it: all that could be done at its start, and more.
 #[derive(Debug)]
-pub struct EndingSpan<'a> {
-    pub(crate) record: &'a mut SpanRecord,
-    pub(crate) attribute_limit: usize,
+pub struct EndingSpan<'a>(StartingSpan<'a>);
+
+impl<'a> Deref for EndingSpan<'a> {
+    type Target = StartingSpan<'a>;
+    fn deref(&self) -> &StartingSpan<'a> {
+        &self.0
+    }
 }
 
-impl EndingSpan<'_> {
-    /// The name.
-    pub fn name(&self) -> &str {
-        self.record.name()
+impl<'a> DerefMut for EndingSpan<'a> {
+    fn deref_mut(&mut self) -> &mut StartingSpan<'a> {
+        &mut self.0
     }
+}
 
-    /// The kind.
-    pub fn kind(&self) -> &SpanKind {
-        self.record.kind()
-    }
-
-    /// The trace.
-    pub fn trace_id(&self) -> TraceId {
-        self.record.trace_id()
-    }
-
-    /// The span.
-    pub fn span_id(&self) -> SpanId {
-        self.record.span_id()
-    }
-
-    /// The parent, if the span has one.
-    pub fn parent_span_id(&self) -> Option<SpanId> {
-        self.record.parent_span_id()
+impl<'a> EndingSpan<'a> {
+    pub(crate) fn new(record: &'a mut SpanRecord, attribute_limit: usize) -> Self {
+        Self(StartingSpan { record, attribute_limit })
     }
 
     /// The trace flags.
@@ -332,16 +321,6 @@ impl EndingSpan<'_> {
     /// Attributes.
     pub fn attributes(&self) -> &Attributes {
         self.record.attributes()
-    }
-
-    /// The value of an attribute.
-    pub fn attribute(&self, key: &str) -> Option<AttributeValue<'_>> {
-        self.record.attributes().get(key)
-    }
-
-    /// Sets an attribute, in place of an earlier value.
-    pub fn set_attribute(&mut self, key: impl Into<Key>, value: impl Into<Value>) {
-        self.record.attributes.set(&key.into(), value.into(), self.attribute_limit);
     }
 
     /// Sets the name.

@@ -1,6 +1,6 @@
 //! A program that exports through a spool and comes to a bad end, for tests that need a process.
 //!
-//! usage: spooling-program write|burst|app DIR ENDPOINT FIRST [END]
+//! usage: `spooling-program write|burst|app DIR ENDPOINT FIRST [END]`
 //!
 //! `write` hands over batches of 50 spans whose ids count up from FIRST, and says after each how
 //! many were accepted, until it is killed. `burst` hands over 200 batches, slowly enough for a

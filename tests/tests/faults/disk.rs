@@ -80,7 +80,7 @@ fn a_limit_on_the_size_of_files_is_a_full_disk() {
 
 /// The ids in files of OTLP JSON lines; every line has to be whole.
 #[track_caller]
-fn ids(paths: &[&Path]) -> HashSet<String> {
+pub(crate) fn ids(paths: &[&Path]) -> HashSet<String> {
     let mut ids = HashSet::new();
     for path in paths {
         for text in std::fs::read_to_string(path).unwrap_or_default().lines() {

@@ -7,4 +7,5 @@ mod disk;
 mod load;
 mod network;
 mod processes;
+mod relay;
 mod replies;

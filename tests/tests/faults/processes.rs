@@ -117,3 +117,28 @@ fn two_processes_share_a_spool() {
     assert_eq!((server.unique_spans(), server.store().counts().duplicates), (20_000, 0));
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
 }
+
+#[test]
+fn the_environment_names_a_spool() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = collector();
+    let traced = |endpoint: &str, arguments: [&str; 2]| {
+        let mut program = command(env!("CARGO_BIN_EXE_traced-program"));
+        program
+            .args(arguments)
+            .env("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint)
+            .env("SPANWEAVE_SPOOL_DIR", folder.path());
+        Running::start(program)
+    };
+    let first = traced("http://127.0.0.1:9", ["work", "10"]).finish(Duration::from_secs(30));
+    let report = first.successful().json();
+    assert_eq!(
+        (&report["backends"][0]["pending"], &report["backends"][0]["dropped"]),
+        (&20.into(), &0.into()),
+        "{report}"
+    );
+    let second = traced(&server.http_endpoint(), ["serve", "0"]);
+    wait("what was left arrives", Duration::from_secs(20), || server.unique_spans() >= 20);
+    let finished = second.finish(Duration::from_secs(30)).successful();
+    assert_eq!(finished.json()["backends"][0]["balanced"], true, "{:?}", finished.stdout);
+}

@@ -123,7 +123,7 @@ impl Core {
         if is_recording {
             for hook in &self.hooks {
                 let attribute_limit = self.limits.attributes;
-                self.guarded(|| hook.on_ending(&mut EndingSpan { record, attribute_limit }));
+                self.guarded(|| hook.on_ending(&mut EndingSpan::new(record, attribute_limit)));
             }
         }
         let mut measurements = std::mem::take(&mut record.measurements);
