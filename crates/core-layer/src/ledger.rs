@@ -37,7 +37,7 @@ pub enum DropReason {
     SpoolCorrupt,
     /// The deadline of the shutdown came first.
     Shutdown,
-    /// It ended after the shutdown.
+    /// It ended, or still waited for room, when the pipeline had stopped.
     AfterShutdown,
 }
 

@@ -9,6 +9,7 @@
 
 use std::borrow::Cow;
 use std::cell::Cell;
+use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -301,6 +302,12 @@ impl<'a> DerefMut for EndingSpan<'a> {
 impl<'a> EndingSpan<'a> {
     pub(crate) fn new(record: &'a mut SpanRecord, attribute_limit: usize) -> Self {
         Self(StartingSpan { record, attribute_limit })
+    }
+
+    /// Sets an attribute, in place of an earlier value.
+    // Not left to `Deref`, through which no argument could read from the span.
+    pub fn set_attribute(&mut self, key: impl Into<Key>, value: impl Into<Value>) {
+        self.0.set_attribute(key, value);
     }
 
     /// The trace flags.

@@ -196,7 +196,7 @@ fn hand_over(lanes: &[RequestLane], request: &Arc<Request>) {
             queue.push(request.clone(), request.spans, request.len());
             continue;
         };
-        if request.spans == 0 || !queue.expect(request.spans) {
+        if request.spans == 0 || !queue.announce(request.spans) {
             continue;
         }
         let known = written.iter().find(|(known, _)| Arc::ptr_eq(known, spool));

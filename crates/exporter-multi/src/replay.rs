@@ -11,7 +11,7 @@ use std::{error, fmt};
 
 use spanweave_core::BackendReport;
 use spanweave_core::clock::Deadline;
-use spanweave_core::ledger::Ledger;
+use spanweave_core::ledger::{DropReason, Ledger};
 
 use crate::backend::{Backend, Plan};
 use crate::encode::count_json_spans;
@@ -106,8 +106,10 @@ pub fn replay(
     let update = |total: &mut Progress| {
         let report: BackendReport = ledger.report(&account);
         total.delivered = report.delivered;
-        total.dropped = report.dropped_total();
-        total.pending = report.pending;
+        // What the end cuts off was not refused.
+        let cut = account.dropped().get(DropReason::Shutdown);
+        total.dropped = report.dropped_total() - cut;
+        total.pending = report.pending + cut;
         total.last_error = report.last_error;
     };
     for path in files {

@@ -203,6 +203,9 @@ fn a_spool_and_a_recorded_file_are_replayed() {
     assert_eq!((done.read, done.delivered, done.damaged), (100, 100, 1));
     let json: BTreeSet<u64> = server.received().iter().flat_map(|r| r.json_spans()).collect();
     assert_eq!(json, (1..=100).collect());
+    let down = Backend::otlp_http(format!("http://{}", closed_port()));
+    let left = replay::replay(&spool, down, Duration::from_millis(100), |_| {}).unwrap();
+    assert_eq!((left.delivered, left.dropped, left.pending), (0, 0, 100));
     let missing = folder.path().join("missing");
     replay::replay(&missing, Backend::otlp_http(server.url()), patience, |_| {}).unwrap_err();
 }

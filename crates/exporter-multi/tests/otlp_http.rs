@@ -56,7 +56,9 @@ fn spans_arrive_with_the_headers_that_otlp_asks_for() {
     assert_eq!(received[0].header("api-key"), Some("k"));
     assert!(received[0].header("user-agent").unwrap().starts_with("spanweave/"));
     assert!(received[0].header("user-agent").unwrap().contains(" OTel-OTLP-Exporter-Rust/"));
-    assert_eq!([received[0].spans(), received[1].spans()].concat(), [1, 2, 3, 4, 5]);
+    let mut spans = [received[0].spans(), received[1].spans()].concat();
+    spans.sort_unstable();
+    assert_eq!(spans, [1, 2, 3, 4, 5]);
 }
 
 #[test]

@@ -147,6 +147,10 @@ pub(crate) const ORPHAN_EVENTS: Described = described(
     "spanweave_orphan_events_total",
     "Events that would have been spans but had no parent.",
 );
+pub(crate) const MALFORMED_HEADERS: Described = described(
+    "spanweave_malformed_headers_total",
+    "Trace context headers that were there but did not parse.",
+);
 
 pub(crate) const COMPONENT_TYPE: &str = "otel_component_type";
 pub(crate) const COMPONENT_NAME: &str = "otel_component_name";

@@ -57,3 +57,27 @@ fn the_ledger_of_each_backend_balances_on_the_page() {
     assert!(!text.contains("error_type=\"\""), "success has no error_type");
     assert_eq!(samples.get("spanweave_spans_ended_total"), Some(&0));
 }
+
+#[test]
+fn a_malformed_trace_context_is_counted_on_the_page() {
+    let ledger = Arc::new(Ledger::new());
+    let metrics = SpanMetrics::new(Metrics::default(), "shop", Arc::default(), ledger.clone());
+    ledger.open("collector", "otlp_http_span_exporter");
+    let counted = || {
+        let text = metrics.text(Format::Text);
+        let line = text.lines().find(|line| line.starts_with("spanweave_malformed_headers_total "));
+        line.unwrap_or_else(|| panic!("not in\n{text}"))
+            .rsplit(' ')
+            .next()
+            .unwrap()
+            .parse::<u64>()
+            .unwrap()
+    };
+    let before = counted();
+
+    let mut headers = http::HeaderMap::new();
+    headers.insert("traceparent", http::HeaderValue::from_static("00-no-trace-01"));
+    spanweave_core::propagation::extract(&headers);
+
+    assert_eq!(counted(), before + 1);
+}

@@ -1,6 +1,6 @@
 //! An application that keeps the stock OpenTelemetry SDK and exports to several backends.
 //!
-//! usage: stand-alone-exporter [OTLP_ENDPOINT]
+//! usage: `stand-alone-exporter [OTLP_ENDPOINT]`
 #![allow(clippy::print_stdout, reason = "this is a program")]
 
 use std::error::Error;

@@ -9,7 +9,7 @@ use spanweave_exporter::MultiExporter;
 use spanweave_testkit::TestCollector;
 use spanweave_tests::{Running, command};
 
-use crate::support::{collector, long, wait};
+use crate::support::{collector, long, now, wait};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_spooling-program");
 
@@ -24,9 +24,21 @@ fn program(arguments: &[&str]) -> Command {
 fn drain(directory: &Path, server: &TestCollector) {
     let backend = Backend::otlp_http(server.http_endpoint()).durable(directory);
     let exporter = MultiExporter::builder().export_to(backend).build().unwrap();
-    wait("the spool is empty", Duration::from_secs(60), || {
-        exporter.reports()[0].pending == 0 && std::fs::read_dir(directory).unwrap().count() <= 1
-    });
+    // However much it is: what must not happen is that it stands still.
+    let (mut delivered, mut since) = (0, now());
+    loop {
+        let report = exporter.reports().remove(0);
+        let instances = std::fs::read_dir(directory).unwrap().count();
+        if report.pending == 0 && instances <= 1 {
+            break;
+        }
+        if report.delivered > delivered {
+            (delivered, since) = (report.delivered, now());
+        }
+        let still = since.elapsed();
+        assert!(still < Duration::from_secs(30), "{instances} instances, {report:?}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
     let report = exporter.shutdown(Deadline::after(Duration::from_secs(5))).remove(0);
     assert_eq!(report.dropped_total(), 0, "{report:?}");
 }

@@ -7,6 +7,7 @@ use std::sync::{Arc, PoisonError};
 use tracing_core::Metadata;
 
 use crate::masking::Masker;
+use crate::pipeline::Core;
 use crate::ports::EventSpans;
 
 /// What a field means.
@@ -46,6 +47,7 @@ pub(crate) struct CallsiteInfo {
 
 /// Rules by which callsites are judged.
 pub(crate) struct Rules {
+    pub(crate) core: Arc<Core>,
     pub(crate) masker: Arc<Masker>,
     pub(crate) observed: Vec<String>,
     pub(crate) enabled: Option<crate::CallsiteFilter>,
@@ -65,13 +67,22 @@ impl Rules {
     fn judge(&self, metadata: &'static Metadata<'static>, index: u32) -> CallsiteInfo {
         let claimed_by = metadata
             .is_event()
-            .then(|| self.event_spans.iter().position(|spans| spans.claims(metadata)))
+            .then(|| {
+                let claims = |spans: &Arc<dyn EventSpans>| {
+                    self.core.guarded(|| spans.claims(metadata)).unwrap_or(false)
+                };
+                self.event_spans.iter().position(claims)
+            })
             .flatten();
+        let enabled = self
+            .enabled
+            .as_ref()
+            .is_none_or(|enabled| self.core.guarded(|| enabled(metadata)).unwrap_or(true));
         let fields: Box<[_]> =
             metadata.fields().iter().map(|field| self.class(field.name(), metadata)).collect();
         CallsiteInfo {
             index,
-            enabled: self.enabled.as_ref().is_none_or(|enabled| enabled(metadata)),
+            enabled,
             is_log: metadata.target() == "log" && fields.contains(&FieldClass::Log),
             fields,
             claimed_by,

@@ -293,9 +293,17 @@ impl Capture {
         // A parent of ours is frozen by its child, as any parent is.
         let ours = super::active::settle(cx).filter(|(capture, _)| capture.id == self.id);
         let parent = super::active::parent_in(cx);
+        // Of an earlier call. Kept until no lock is held: what a context holds may be foreign.
+        let mut earlier = None;
         let info = self.table.with(id, |record| {
             if record.head.frozen {
                 return Err(SetParentError::AlreadyUsed);
+            }
+            earlier = record.head.carried.take();
+            if parent.is_some() {
+                record.head.parent_is_remote = false;
+                record.head.caller = None;
+                record.head.asked = None;
             }
             match (&ours, &parent) {
                 (Some((_, parent)), _) => self.make_child(record, parent),
@@ -315,6 +323,7 @@ impl Capture {
         if entered_here > 0 {
             self.reactivate(id, &info, activation);
         }
+        drop(earlier);
         Ok(())
     }
 

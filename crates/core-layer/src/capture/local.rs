@@ -12,7 +12,7 @@ use tracing_core::Metadata;
 
 use super::Capture;
 use super::callsite::{CallsiteInfo, address};
-use crate::pipeline::{Credit, Outbox, bump};
+use crate::pipeline::{Outbox, bump};
 use crate::span::{RawSpan, SpanRecord};
 
 /// What a child takes from its parent.
@@ -86,7 +86,6 @@ pub(crate) struct Local {
     capture: Weak<Capture>,
     pub(crate) stack: Vec<Entered>,
     pub(crate) outbox: Arc<Outbox>,
-    pub(crate) credit: Credit,
     /// Empty records: the last one used is the next one taken.
     spare: Vec<RawSpan>,
     thread: (u64, Option<&'static str>),
@@ -109,7 +108,6 @@ impl Local {
             capture: Arc::downgrade(capture),
             stack: Vec::new(),
             outbox: capture.core.handoff.open(),
-            credit: Credit::default(),
             spare: Vec::new(),
             thread: thread(),
             callsites: vec![None; CALLSITES].into(),
@@ -163,6 +161,10 @@ impl Local {
         if !callsite.enabled && callsite.claimed_by.is_none() {
             return None;
         }
+        // Nothing becomes a span where none is wanted.
+        if callsite.claimed_by.is_some() && current().0 {
+            return None;
+        }
         let current = self.stack.last().map(|top| top.id);
         Some(StartEvent { callsite, current, scratch: self.record() })
     }
@@ -213,7 +215,7 @@ impl Drop for Local {
             std::mem::forget(entered.guard);
         }
         if let Some(capture) = self.capture.upgrade() {
-            capture.core.handoff.close(&self.outbox, &mut self.credit);
+            capture.core.handoff.close(&self.outbox);
         }
     }
 }

@@ -78,6 +78,7 @@ impl Capture {
     pub(crate) fn new(core: Arc<Core>, config: &PipelineConfig) -> Arc<Self> {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let rules = Rules {
+            core: core.clone(),
             masker: config.masker.clone(),
             observed: config.observed_attributes.clone(),
             enabled: config.enabled.clone(),

@@ -24,6 +24,9 @@ use crate::span::{Attributes as AttributeList, Name, RawSpan, SpanRecord, Status
 pub(super) enum Activation {
     /// Not at all.
     None,
+    /// By that of the local root, which says all there is to say of a dropped trace; where that
+    /// is not current, as in a task of its own, by its ids.
+    Inherited,
     /// By its ids: calls through the context reach nothing, there is nothing to record.
     Ids,
     /// By a span that passes calls on.
@@ -109,7 +112,7 @@ impl Capture {
         if !callsite.enabled {
             return None;
         }
-        self.core.handoff.with_shared(|shared, _| bump(&shared.counts.started));
+        self.core.handoff.with_shared(|shared| bump(&shared.counts.started));
         let mut record = RawSpan::default();
         (record.head.thread_id, record.head.thread_name) = thread();
         Some(Start { callsite, record, top: Top::Unknown })
@@ -139,7 +142,7 @@ impl Capture {
         self.core.started(record, recording);
         let counted = self.local(|local| bump(&local.outbox.counts.started)).is_some();
         if !counted {
-            self.core.handoff.with_shared(|shared, _| bump(&shared.counts.started));
+            self.core.handoff.with_shared(|shared| bump(&shared.counts.started));
         }
     }
 
@@ -235,8 +238,7 @@ impl Capture {
                 false if head.local_root == head.span_id => Activation::Ids,
                 // Baggage goes along also where the span is entered alone.
                 false if head.carried.is_some() => Activation::Ids,
-                // The context of the local root says all there is to say of a dropped trace.
-                false => Activation::None,
+                false => Activation::Inherited,
             };
         }
         let has_parent = head.parent_span_id != SpanId::INVALID || head.asked.is_some();
@@ -255,6 +257,11 @@ impl Capture {
         activation: Activation,
     ) -> Option<ContextGuard> {
         if activation == Activation::None || !context_alive() {
+            return None;
+        }
+        if activation == Activation::Inherited
+            && Context::map_current(|cx| cx.span().span_context().trace_id()) == info.trace_id
+        {
             return None;
         }
         let context = base_context(info, |cx| match activation {
@@ -467,21 +474,20 @@ impl Capture {
     /// Measures a span that has its end and gives it to the pipeline.
     pub(crate) fn finish(self: &Arc<Self>, mut record: RawSpan) {
         let recording = record.head.recording;
-        if record.head.status == StatusCode::Error {
-            record.classify_error();
-        }
         self.core.ending(&mut record, recording);
+        // Dropped here, where nothing is locked or borrowed: what a context holds may be foreign.
+        drop(record.head.carried.take());
         let mut record = Some(record);
         let core = &self.core;
         self.local(|local| {
             if let Some(mut record) = record.take() {
-                core.finish(&local.outbox, &mut local.credit, &mut record);
+                core.finish(&local.outbox, &mut record);
                 local.recycle(record);
             }
         });
         if let Some(mut record) = record {
             // The thread has no state any more.
-            core.handoff.with_shared(|shared, credit| core.finish(shared, credit, &mut record));
+            core.handoff.with_shared(|shared| core.finish(shared, &mut record));
         }
     }
 
@@ -555,7 +561,10 @@ fn text(text: &'static str) -> crate::span::Stored {
 fn put(list: &mut AttributeList, key: Text, value: crate::span::Stored, limit: usize) {
     let position = list.position(list.resolve(key));
     match position {
-        Some(position) => list.replace(position, value),
+        Some(position) => {
+            list.replace(position, value);
+            list.compact();
+        }
         None if list.len() < limit => list.push(key, value),
         None => list.add_dropped(1),
     }

@@ -337,7 +337,7 @@ impl fmt::Debug for Displayed<'_> {
 /// Appends the `Debug` of `value`, never more than `limit` bytes of it; whether it was cut.
 fn write_bounded(text: &mut String, limit: usize, value: &dyn fmt::Debug) -> bool {
     let start = text.len();
-    let mut out = Bounded { text, end: start + limit, cut: false };
+    let mut out = Bounded { text, end: start.saturating_add(limit), cut: false };
     // An error only says that the rest was cut off.
     let written = catch_unwind(AssertUnwindSafe(|| write!(out, "{value:?}").is_ok()));
     let is_cut = out.cut;

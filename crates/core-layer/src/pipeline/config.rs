@@ -33,7 +33,8 @@ pub enum Overflow {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Queue {
     /// The most spans that wait. Default 65,536: the specification's 2,048 is less than one
-    /// millisecond of a burst. Each thread reserves room in blocks of up to 16 spans.
+    /// millisecond of a burst. Each thread reserves room in blocks of up to 16 spans, and
+    /// what it does not use is taken back within 50 ms.
     pub spans: usize,
     /// The most bytes that wait, approximately. Default 64 MiB.
     pub bytes: usize,

@@ -9,7 +9,7 @@ use opentelemetry_sdk::Resource;
 use tracing_core::dispatcher::WeakDispatch;
 
 use super::config::PipelineConfig;
-use super::handoff::{Credit, Handoff, Outbox, Refused, Wake, bump};
+use super::handoff::{Handoff, Outbox, Refused, Wake, bump};
 use super::pool::RecordPool;
 use super::signal::Signal;
 use crate::ledger::{DropReason, Ledger, PipelineCounts};
@@ -18,7 +18,7 @@ use crate::ports::{
     EndingSpan, SpanEnd, SpanHook, SpanObserver, SpanSink, SpanStart, StartingSpan,
 };
 use crate::sampling::Sampler;
-use crate::span::{SpanLimits, SpanRecord};
+use crate::span::{SpanLimits, SpanRecord, StatusCode};
 
 /// Records that are kept for reuse: what a busy process has in flight between two sweeps.
 const POOLED_RECORDS: usize = 8 * 1024;
@@ -126,6 +126,10 @@ impl Core {
                 self.guarded(|| hook.on_ending(&mut EndingSpan::new(record, attribute_limit)));
             }
         }
+        if record.head.status == StatusCode::Error {
+            // Behind the hooks, which may have had their say on the error.
+            record.classify_error();
+        }
         let mut measurements = std::mem::take(&mut record.measurements);
         for (number, observer) in self.observers.iter().enumerate() {
             let end = SpanEnd::with_flag(record, record.head.observer_flags & flag_of(number) != 0);
@@ -137,7 +141,7 @@ impl Core {
 
     /// Takes a span that has ended, measured and all, on the thread that owns `outbox`. The record
     /// is empty afterwards.
-    pub(crate) fn finish(&self, outbox: &Outbox, credit: &mut Credit, span: &mut SpanRecord) {
+    pub(crate) fn finish(&self, outbox: &Outbox, span: &mut SpanRecord) {
         bump(&outbox.counts.ended);
         let to_worker = span.head.recording
             || self.log_longer_than.is_some_and(|limit| span.duration_nanos() > limit);
@@ -146,9 +150,14 @@ impl Core {
             span.reset();
             return;
         }
-        match self.handoff.push(outbox, credit, span) {
+        match self.handoff.push(outbox, span) {
             Ok(Wake::No) => {}
             Ok(Wake::Yes) => self.signal.wake(),
+            Err(_) if !span.head.recording => {
+                // It was to be logged only.
+                bump(&outbox.counts.sampled_out);
+                span.reset();
+            }
             Err(refused) => {
                 let reason = match refused {
                     Refused::Full => DropReason::QueueFull,

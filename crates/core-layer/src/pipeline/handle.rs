@@ -1,6 +1,6 @@
 //! The handle of a running pipeline: flush, shutdown, reports.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use opentelemetry_sdk::trace::SdkTracerProvider;
@@ -23,8 +23,15 @@ struct Inner {
     _capture: Arc<Capture>,
     provider: SdkTracerProvider,
     worker: Mutex<Option<JoinHandle<()>>>,
-    /// The report of the one real shutdown. Held while it is under way.
-    report: Mutex<Option<ShutdownReport>>,
+    stop: Mutex<Stop>,
+    stopped: Condvar,
+}
+
+/// How far the one real shutdown is.
+enum Stop {
+    NotYet,
+    UnderWay,
+    Done(ShutdownReport),
 }
 
 impl std::fmt::Debug for Pipeline {
@@ -40,8 +47,9 @@ impl Pipeline {
         provider: SdkTracerProvider,
         worker: JoinHandle<()>,
     ) -> Self {
-        let (worker, report) = (Mutex::new(Some(worker)), Mutex::new(None));
-        Self { inner: Arc::new(Inner { core, _capture: capture, provider, worker, report }) }
+        let (worker, stop) = (Mutex::new(Some(worker)), Mutex::new(Stop::NotYet));
+        let stopped = Condvar::new();
+        Self { inner: Arc::new(Inner { core, _capture: capture, provider, worker, stop, stopped }) }
     }
 
     /// Hands everything that has ended to the backends and has them deliver it, by the deadline.
@@ -61,14 +69,29 @@ impl Pipeline {
 
     /// Decides on what is undecided, delivers what can be delivered by the deadline, counts the
     /// rest as dropped, and stops the pipeline. Further calls, from any thread, get the report of
-    /// the first one.
+    /// the first one; while that is still under way at their own deadline, the state of then.
     pub fn shutdown(&self, deadline: Deadline) -> ShutdownReport {
         let core = &self.inner.core;
-        let mut report = lock(&self.inner.report);
-        if let Some(report) = &*report {
-            return report.clone();
+        let state = lock(&self.inner.stop);
+        let under_way = |state: &mut Stop| matches!(state, Stop::UnderWay);
+        let mut state = self
+            .inner
+            .stopped
+            .wait_timeout_while(state, deadline.remaining(), under_way)
+            .unwrap_or_else(PoisonError::into_inner)
+            .0;
+        match &*state {
+            Stop::Done(report) => return report.clone(),
+            Stop::UnderWay => {
+                drop(state);
+                return ShutdownReport { backends: core.ledger.reports(), timed_out: true };
+            }
+            Stop::NotYet => *state = Stop::UnderWay,
         }
+        drop(state);
         let finished = core.signal.stop(deadline);
+        // The worker does it first; where it hangs, no thread may wait for room any longer.
+        core.handoff.stop();
         for hook in &core.hooks {
             self.run_hook(|| hook.shutdown(deadline));
         }
@@ -79,7 +102,8 @@ impl Pipeline {
         }
         let timed_out = !finished || deadline.has_passed();
         let done = ShutdownReport { backends, timed_out };
-        *report = Some(done.clone());
+        *lock(&self.inner.stop) = Stop::Done(done.clone());
+        self.inner.stopped.notify_all();
         done
     }
 

@@ -1,8 +1,9 @@
 //! The hand-off of finished spans from the application's threads to the worker.
 //!
 //! Each thread has an outbox of its own, so ending a span takes one lock that nobody else wants;
-//! the worker swaps outboxes for empty ones a hundred times a second. Room is reserved from the
-//! shared bound in blocks, so that the shared counters are touched once in many spans:
+//! the worker swaps outboxes for empty ones some hundred times a second. Room is reserved from the
+//! shared bound in blocks, so that the shared counters are touched once in many spans; a sweep
+//! takes back what a thread has not used, so that idle threads hold no room:
 //!
 //! `spans waiting + credit held by threads = used_spans <= capacity`, likewise for bytes.
 
@@ -45,6 +46,14 @@ struct Waiting {
     /// Empty chunks that the worker has brought back.
     spare: Vec<Chunk>,
     bytes: usize,
+    credit: Room,
+}
+
+/// Room in the hand-off.
+#[derive(Clone, Copy, Debug, Default)]
+struct Room {
+    spans: usize,
+    bytes: usize,
 }
 
 impl Waiting {
@@ -60,8 +69,9 @@ impl Waiting {
         self.full.len().is_multiple_of(MANY_CHUNKS)
     }
 
-    /// Moves what waits to `taken`, and leaves as many empty chunks.
-    fn take(&mut self, spare: &mut Vec<Chunk>, taken: &mut Vec<Chunk>) -> usize {
+    /// Moves what waits to `taken`, and leaves as many empty chunks. The room that is free now:
+    /// that of the spans and what was reserved besides.
+    fn take(&mut self, spare: &mut Vec<Chunk>, taken: &mut Vec<Chunk>) -> Room {
         let before = taken.len();
         taken.append(&mut self.full);
         while self.spare.len() < (taken.len() - before).min(MANY_CHUNKS)
@@ -73,7 +83,13 @@ impl Waiting {
             let empty = self.spare.pop().or_else(|| spare.pop()).unwrap_or_default();
             taken.push(std::mem::replace(&mut self.current, empty));
         }
-        std::mem::take(&mut self.bytes)
+        let credit = std::mem::take(&mut self.credit);
+        let spans = taken[before..].iter().map(Chunk::len).sum::<usize>();
+        Room { spans: spans + credit.spans, bytes: std::mem::take(&mut self.bytes) + credit.bytes }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.full.is_empty() && self.current.len() == 0
     }
 }
 
@@ -86,20 +102,13 @@ pub(crate) struct Outbox {
     closed: AtomicBool,
 }
 
-/// Room that a thread has reserved and not used yet.
-#[derive(Debug, Default)]
-pub(crate) struct Credit {
-    spans: usize,
-    bytes: usize,
-}
-
 #[derive(Debug)]
 pub(crate) struct Handoff {
     outboxes: Mutex<Vec<Arc<Outbox>>>,
     /// For threads that have no outbox of their own (any more).
     shared: Arc<Outbox>,
     /// Held while a thread uses `shared`, whose counters have several writers.
-    shared_credit: Mutex<Credit>,
+    shared_use: Mutex<()>,
     /// Counts of outboxes that are gone: started, ended, sampled out.
     retired: Mutex<[u64; 3]>,
     capacity: Queue,
@@ -131,7 +140,7 @@ impl Handoff {
         Self {
             outboxes: Mutex::new(Vec::new()),
             shared: Arc::new(Outbox::default()),
-            shared_credit: Mutex::new(Credit::default()),
+            shared_use: Mutex::new(()),
             retired: Mutex::new([0; 3]),
             block: (capacity.spans / 64).clamp(1, BLOCK_SPANS),
             capacity,
@@ -155,53 +164,62 @@ impl Handoff {
     }
 
     /// The calling thread ends: what it holds stays for the worker.
-    pub(crate) fn close(&self, outbox: &Outbox, credit: &mut Credit) {
-        self.give_back(credit.spans, credit.bytes);
-        *credit = Credit::default();
+    pub(crate) fn close(&self, outbox: &Outbox) {
+        let mut waiting = lock(&outbox.waiting);
+        self.give_back(std::mem::take(&mut waiting.credit));
+        let is_empty = waiting.is_empty();
+        drop(waiting);
         outbox.closed.store(true, Ordering::Release);
+        if is_empty && self.stopped.load(Ordering::Acquire) {
+            // The worker may be gone and would not do it.
+            self.forget(&[std::ptr::from_ref(outbox)]);
+        }
     }
 
     /// Runs `use_it` on the outbox for threads that have none.
-    pub(crate) fn with_shared<R>(&self, use_it: impl FnOnce(&Outbox, &mut Credit) -> R) -> R {
-        use_it(&self.shared, &mut lock(&self.shared_credit))
+    pub(crate) fn with_shared<R>(&self, use_it: impl FnOnce(&Outbox) -> R) -> R {
+        let _used = lock(&self.shared_use);
+        use_it(&self.shared)
     }
 
     /// Hands over a span: `span` is empty afterwards, and its thread can use it again.
-    pub(crate) fn push(
-        &self,
-        outbox: &Outbox,
-        credit: &mut Credit,
-        span: &mut SpanRecord,
-    ) -> Result<Wake, Refused> {
+    pub(crate) fn push(&self, outbox: &Outbox, span: &mut SpanRecord) -> Result<Wake, Refused> {
         let bytes = span.approximate_bytes();
         let mut wake = Wake::No;
-        while credit.spans == 0 || credit.bytes < bytes {
+        let mut waiting = lock(&outbox.waiting);
+        loop {
+            // Asked under the lock, which the last sweep takes after the flag is set: nothing
+            // comes in behind that sweep.
             if self.stopped.load(Ordering::Acquire) {
                 return Err(Refused::Stopped);
             }
-            match self.reserve(credit, bytes) {
+            if waiting.credit.spans > 0 && waiting.credit.bytes >= bytes {
+                break;
+            }
+            match self.reserve(&mut waiting.credit, bytes) {
                 Some(reserved) => wake = reserved,
                 None if self.capacity.overflow == Overflow::DropNewest => {
                     return Err(Refused::Full);
                 }
                 // A span that is larger than the whole queue would wait for ever.
                 None if bytes > self.capacity.bytes => return Err(Refused::Full),
-                None => self.wait_for_room(),
+                None => {
+                    drop(waiting);
+                    self.wait_for_room();
+                    waiting = lock(&outbox.waiting);
+                }
             }
         }
-        if self.stopped.load(Ordering::Acquire) {
-            return Err(Refused::Stopped);
-        }
-        credit.spans -= 1;
-        credit.bytes -= bytes;
-        if lock(&outbox.waiting).push(span, bytes) {
+        waiting.credit.spans -= 1;
+        waiting.credit.bytes -= bytes;
+        if waiting.push(span, bytes) {
             wake = Wake::Yes;
         }
         Ok(wake)
     }
 
     /// Reserves room for at least one more span of `bytes`; `None` when there is none.
-    fn reserve(&self, credit: &mut Credit, bytes: usize) -> Option<Wake> {
+    fn reserve(&self, credit: &mut Room, bytes: usize) -> Option<Wake> {
         let spans = if credit.spans == 0 { self.block } else { 0 };
         let more = if credit.bytes < bytes {
             bytes.max(BLOCK_BYTES.min(self.capacity.bytes / 64))
@@ -211,7 +229,7 @@ impl Handoff {
         let before_spans = self.used_spans.fetch_add(spans, Ordering::Relaxed);
         let before_bytes = self.used_bytes.fetch_add(more, Ordering::Relaxed);
         if before_spans + spans > self.capacity.spans || before_bytes + more > self.capacity.bytes {
-            self.give_back(spans, more);
+            self.give_back(Room { spans, bytes: more });
             return None;
         }
         credit.spans += spans;
@@ -224,9 +242,9 @@ impl Handoff {
         Some(if wake { Wake::Yes } else { Wake::No })
     }
 
-    fn give_back(&self, spans: usize, bytes: usize) {
-        self.used_spans.fetch_sub(spans, Ordering::Relaxed);
-        self.used_bytes.fetch_sub(bytes, Ordering::Relaxed);
+    fn give_back(&self, room: Room) {
+        self.used_spans.fetch_sub(room.spans, Ordering::Relaxed);
+        self.used_bytes.fetch_sub(room.bytes, Ordering::Relaxed);
     }
 
     fn wait_for_room(&self) {
@@ -237,13 +255,13 @@ impl Handoff {
     /// Takes everything that waits, chunk by chunk, and forgets outboxes of threads that have
     /// ended. `spare` holds empty chunks, which take the place of the full ones.
     pub(crate) fn sweep(&self, spare: &mut Vec<Chunk>, full: &mut Vec<Chunk>) {
-        let (mut bytes, mut spans) = (0, 0);
+        let mut freed = Room::default();
         let mut take = |outbox: &Outbox| {
             // Closed is read first: a span that came in before it is seen below.
             let closed = outbox.closed.load(Ordering::Acquire);
-            let before = full.len();
-            bytes += lock(&outbox.waiting).take(spare, full);
-            spans += full[before..].iter().map(Chunk::len).sum::<usize>();
+            let room = lock(&outbox.waiting).take(spare, full);
+            freed.spans += room.spans;
+            freed.bytes += room.bytes;
             closed
         };
         take(&self.shared);
@@ -257,8 +275,8 @@ impl Handoff {
         if !gone.is_empty() {
             self.forget(&gone);
         }
-        if spans > 0 {
-            self.give_back(spans, bytes);
+        if freed.spans > 0 || freed.bytes > 0 {
+            self.give_back(freed);
             if self.capacity.overflow == Overflow::Block {
                 drop(lock(&self.room_lock));
                 self.room.notify_all();
@@ -329,27 +347,26 @@ mod tests {
     #[test]
     fn a_full_hand_off_gives_the_span_back_and_takes_more_after_a_sweep() {
         let handoff = Handoff::new(queue(2, Overflow::DropNewest));
-        let (outbox, mut credit) = (handoff.open(), Credit::default());
+        let outbox = handoff.open();
         for _ in 0..2 {
-            assert!(handoff.push(&outbox, &mut credit, &mut SpanRecord::default()).is_ok());
+            assert!(handoff.push(&outbox, &mut SpanRecord::default()).is_ok());
         }
-        let refused = handoff.push(&outbox, &mut credit, &mut SpanRecord::default());
+        let refused = handoff.push(&outbox, &mut SpanRecord::default());
         assert!(matches!(refused, Err(Refused::Full)));
         assert_eq!(swept(&handoff), 2);
-        assert!(handoff.push(&outbox, &mut credit, &mut SpanRecord::default()).is_ok());
+        assert!(handoff.push(&outbox, &mut SpanRecord::default()).is_ok());
     }
 
     #[test]
     fn bytes_bound_the_hand_off_as_well_as_spans() {
         let capacity = Queue { spans: 1000, bytes: 64 * 1024, overflow: Overflow::DropNewest };
         let handoff = Handoff::new(capacity);
-        let (outbox, mut credit) = (handoff.open(), Credit::default());
+        let outbox = handoff.open();
         let big = || {
             let name_text = "x".repeat(30 * 1024);
             SpanRecord { name_text, ..SpanRecord::default() }
         };
-        let taken =
-            (0..10).filter(|_| handoff.push(&outbox, &mut credit, &mut big()).is_ok()).count();
+        let taken = (0..10).filter(|_| handoff.push(&outbox, &mut big()).is_ok()).count();
         assert_eq!(taken, 2);
     }
 
@@ -360,13 +377,11 @@ mod tests {
         std::thread::scope(|scope| {
             for _ in 0..4 {
                 scope.spawn(|| {
-                    let (outbox, mut credit) = (handoff.open(), Credit::default());
+                    let outbox = handoff.open();
                     for _ in 0..100 {
-                        assert!(
-                            handoff.push(&outbox, &mut credit, &mut SpanRecord::default()).is_ok()
-                        );
+                        assert!(handoff.push(&outbox, &mut SpanRecord::default()).is_ok());
                     }
-                    handoff.close(&outbox, &mut credit);
+                    handoff.close(&outbox);
                 });
             }
             while count < 400 {
@@ -382,12 +397,41 @@ mod tests {
     #[test]
     fn counts_survive_the_thread_that_made_them() {
         let handoff = Handoff::new(queue(4, Overflow::DropNewest));
-        let (outbox, mut credit) = (handoff.open(), Credit::default());
+        let outbox = handoff.open();
         bump(&outbox.counts.started);
         bump(&outbox.counts.ended);
-        handoff.close(&outbox, &mut credit);
+        handoff.close(&outbox);
         swept(&handoff);
         assert!(lock(&handoff.outboxes).is_empty());
         assert_eq!(handoff.counts(), [1, 1, 0]);
+    }
+
+    #[test]
+    fn idle_threads_hold_no_room() {
+        let handoff =
+            Handoff::new(Queue { spans: 1024, bytes: 1 << 20, overflow: Overflow::DropNewest });
+        let mut outboxes = Vec::new();
+        // As many threads as would reserve all of it.
+        for _ in 0..200 {
+            let outbox = handoff.open();
+            assert!(handoff.push(&outbox, &mut SpanRecord::default()).is_ok());
+            outboxes.push(outbox);
+            assert_eq!(swept(&handoff), 1);
+        }
+        assert_eq!(handoff.used_spans.load(Ordering::Relaxed), 0);
+        assert_eq!(handoff.used_bytes.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn threads_that_end_after_the_stop_leave_nothing_behind() {
+        let handoff = Handoff::new(queue(4, Overflow::DropNewest));
+        handoff.stop();
+        let outbox = handoff.open();
+        bump(&outbox.counts.ended);
+        let refused = handoff.push(&outbox, &mut SpanRecord::default());
+        assert!(matches!(refused, Err(Refused::Stopped)));
+        handoff.close(&outbox);
+        assert!(lock(&handoff.outboxes).is_empty());
+        assert_eq!(handoff.counts(), [0, 1, 0]);
     }
 }

@@ -21,6 +21,6 @@ pub use config::{BatchConfig, Bridge, CallsiteFilter, Overflow, PipelineConfig, 
 pub use handle::Pipeline;
 
 pub(crate) use self::core::Core;
-pub(crate) use handoff::{Credit, Outbox, bump};
+pub(crate) use handoff::{Outbox, bump};
 pub(crate) use pool::RecordPool;
 pub(crate) use worker::Worker;

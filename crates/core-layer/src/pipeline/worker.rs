@@ -74,9 +74,6 @@ impl Worker {
             let idle = if busy { BUSY_SWEEP } else { IDLE_SWEEP };
             let idle = self.batcher.wait(clock::now()).map_or(idle, |due| due.min(idle));
             let work = self.core.signal.next(idle);
-            if work.stop {
-                self.core.handoff.stop();
-            }
             let all = work.flush.is_some() || work.stop;
             let cycle = catch_unwind(AssertUnwindSafe(|| self.cycle(all, work.stop)));
             busy = cycle.unwrap_or_else(|_| {
@@ -103,7 +100,11 @@ impl Worker {
         }
         self.extras.wall_offset = clock::wall_offset();
         let mut busy = self.sweep(now);
-        if all && self.tail.is_some() {
+        if stop {
+            // Behind the sweep, which lets in those who have waited for room.
+            self.core.handoff.stop();
+        }
+        if stop || (all && self.tail.is_some()) {
             busy |= self.sweep(now);
         }
         if let Some(tail) = &mut self.tail {

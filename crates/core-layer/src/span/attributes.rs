@@ -98,13 +98,21 @@ impl std::fmt::Display for AttributeValue<'_> {
 }
 
 /// A list of attributes in the order in which they were set.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Attributes {
     slots: Vec<Slot>,
     text: String,
     dropped: u32,
     /// Bytes of list values that were stored.
     array_bytes: u32,
+}
+
+impl std::fmt::Debug for Attributes {
+    /// Shows what is in the list, and not the text that lies behind: values that were masked or
+    /// replaced may still be there.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_map().entries(self.iter()).finish()
+    }
 }
 
 impl Attributes {
@@ -141,8 +149,13 @@ impl Attributes {
     pub fn set(&mut self, key: &Key, value: Value, limit: usize) {
         match self.position(key.as_str()) {
             Some(position) => {
+                // The key becomes our own as well: one of a callsite has been judged with the
+                // callsite's value, and is not looked at when values are masked.
+                let key = self.append(key.as_str());
                 let value = self.store(value);
-                self.slots[position].value = value;
+                self.slots[position].key = key;
+                self.replace(position, value);
+                self.compact();
             }
             None if self.slots.len() >= limit => self.dropped = self.dropped.saturating_add(1),
             None => {
@@ -162,7 +175,46 @@ impl Attributes {
     }
 
     pub(crate) fn replace(&mut self, position: usize, value: Stored) {
-        self.slots[position].value = value;
+        let old = std::mem::replace(&mut self.slots[position].value, value);
+        if let Stored::Array(old) = old {
+            let bytes = u32::try_from(array_bytes(&old)).unwrap_or(u32::MAX);
+            self.array_bytes = self.array_bytes.saturating_sub(bytes);
+        }
+    }
+
+    /// Gives back the text of values that were replaced, once that is most of it: a long-lived
+    /// span may set the same key without end. Only for lists whose text no one else refers to.
+    pub(crate) fn compact(&mut self) {
+        const TOLERATED: usize = 8 * 1024;
+        if self.text.len() <= TOLERATED {
+            return;
+        }
+        let size = |text: Text| if let Text::Range { len, .. } = text { len as usize } else { 0 };
+        let used: usize = self
+            .slots
+            .iter()
+            .map(|slot| {
+                let value = if let Stored::Text(text) = slot.value { size(text) } else { 0 };
+                size(slot.key) + value
+            })
+            .sum();
+        if used > self.text.len() / 2 {
+            return;
+        }
+        let old = std::mem::replace(&mut self.text, String::with_capacity(2 * used));
+        let mut move_over = |text: &mut Text| {
+            if let Text::Range { .. } = *text {
+                let start = self.text.len() as u32;
+                self.text.push_str(resolve(&old, *text));
+                *text = Text::Range { start, len: self.text.len() as u32 - start };
+            }
+        };
+        for slot in &mut self.slots {
+            move_over(&mut slot.key);
+            if let Stored::Text(text) = &mut slot.value {
+                move_over(text);
+            }
+        }
     }
 
     pub(crate) fn remove(&mut self, key: &str) {
@@ -393,5 +445,19 @@ mod tests {
         list.keep_last_of_each_key();
         let all: Vec<_> = list.iter().map(|(key, value)| format!("{key}={value}")).collect();
         assert_eq!(all, ["b=2", "a=3"]);
+    }
+
+    #[test]
+    fn a_key_that_is_set_without_end_takes_no_more_memory() {
+        let mut list = Attributes::default();
+        list.push(Text::Static("state"), Stored::I64(0));
+        list.set(&"stays".into(), "here".into(), 8);
+        for number in 0..100_000 {
+            list.set(&"state".into(), format!("number {number}").into(), 8);
+            list.set(&"list".into(), Value::Array(vec![number].into()), 8);
+        }
+        assert!(list.heap_bytes() < 64 * 1024, "{}", list.heap_bytes());
+        assert_eq!(list.get("state"), Some(AttributeValue::Str("number 99999")));
+        assert_eq!(list.get("stays"), Some(AttributeValue::Str("here")));
     }
 }

@@ -220,3 +220,35 @@ fn a_child_made_by_the_api_on_another_thread_freezes_the_root() {
     let spans = fixture.finished();
     assert_child(named(&spans, "far"), named(&spans, "root"));
 }
+
+#[test]
+fn a_dropped_trace_is_handed_on_where_one_of_its_spans_is_entered_alone() {
+    use spanweave_core::Sampler;
+
+    let fixture = fixture_with(|config| config.sampler = Sampler::always_off());
+    fixture.run(|| {
+        let root = tracing::info_span!("root");
+        let child = tracing::info_span!(parent: &root, "child");
+        let entered = child.enter();
+        let current = Context::current().span().span_context().clone();
+        assert_eq!(current.trace_id(), root.span_context().trace_id());
+        assert_eq!(current.span_id(), child.span_context().span_id());
+        assert!(!current.is_sampled());
+        drop(entered);
+        assert!(!Context::current().has_active_span());
+    });
+}
+
+#[test]
+fn the_last_parent_that_is_set_counts_alone() {
+    let fixture = fixture();
+    fixture.run(|| {
+        let parent = tracing::info_span!("parent");
+        let span = tracing::info_span!("span");
+        assert_eq!(span.set_parent(remote()), Ok(()));
+        assert_eq!(span.set_parent(parent.context()), Ok(()));
+    });
+    let spans = fixture.finished();
+    assert_child(named(&spans, "span"), named(&spans, "parent"));
+    assert!(!named(&spans, "span").parent_span_is_remote);
+}

@@ -178,3 +178,19 @@ fn busy_and_idle_time_add_up_to_the_duration() {
     let duration = span.end_time.duration_since(span.start_time).unwrap();
     assert_eq!(i128::from(busy + idle), duration.as_nanos() as i128);
 }
+
+#[test]
+fn a_secret_field_stays_masked_when_it_is_set_from_outside() {
+    use opentelemetry::trace::TraceContextExt;
+
+    let fixture = fixture();
+    fixture.run(|| {
+        let span = tracing::info_span!("login", password = "first", token = Empty);
+        span.set_attribute("password", "second");
+        span.record("token", "third");
+        span.context().span().set_attribute(opentelemetry::KeyValue::new("token", "fourth"));
+    });
+    let span = fixture.only("login");
+    assert_eq!(text(&span.attributes, "password"), "[masked]");
+    assert_eq!(text(&span.attributes, "token"), "[masked]");
+}

@@ -121,3 +121,45 @@ fn names_made_at_run_time_stay_apart_when_memory_is_used_again() {
     assert_eq!(names.len(), 150);
     assert!(names.iter().all(|name| name.matches("operation").count() == 1), "{names:?}");
 }
+
+#[test]
+fn idle_threads_do_not_use_up_a_blocking_queue() {
+    let queue = Queue { spans: 128, overflow: Overflow::Block, ..Queue::default() };
+    let fixture = fixture_with(|config| config.queue = queue);
+    let dispatches: Vec<_> = (0..200).map(|_| fixture.dispatch()).collect();
+    let done = std::sync::Barrier::new(dispatches.len());
+    std::thread::scope(|scope| {
+        for dispatch in dispatches {
+            let done = &done;
+            scope.spawn(move || {
+                tracing::dispatcher::with_default(&dispatch, || {
+                    drop(tracing::info_span!("one each").entered());
+                });
+                done.wait();
+            });
+        }
+    });
+    assert_eq!(fixture.finished().len(), 200);
+}
+
+#[test]
+fn a_second_shutdown_does_not_wait_for_the_first_one_beyond_its_own_deadline() {
+    struct Slow(std::sync::Barrier);
+    impl spanweave_core::SpanHook for Slow {
+        fn shutdown(&self, _: Deadline) -> Result<(), spanweave_core::BoxError> {
+            self.0.wait();
+            self.0.wait();
+            Ok(())
+        }
+    }
+    let slow = std::sync::Arc::new(Slow(std::sync::Barrier::new(2)));
+    let fixture = fixture_with(|config| config.hooks.push(slow.clone()));
+    std::thread::scope(|scope| {
+        let first = fixture.pipeline.clone();
+        scope.spawn(move || first.shutdown(Deadline::after(Duration::from_secs(60))));
+        slow.0.wait();
+        let report = fixture.pipeline.shutdown(Deadline::after(Duration::from_millis(10)));
+        assert!(report.timed_out);
+        slow.0.wait();
+    });
+}

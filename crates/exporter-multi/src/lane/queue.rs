@@ -142,14 +142,14 @@ impl<T: Clone> Queue<T> {
     /// Takes an item, or drops and counts it. A single item that is larger than the whole
     /// capacity is taken by an empty queue.
     pub(crate) fn push(&self, item: T, spans: u64, bytes: usize) {
-        if spans > 0 && self.expect(spans) {
+        if spans > 0 && self.announce(spans) {
             self.hold(item, spans, bytes);
         }
     }
 
     /// Counts spans as accepted; [`hold`](Self::hold) or [`added`](Self::added) follows. `false`:
     /// they came after the shutdown, and are counted as dropped.
-    pub(crate) fn expect(&self, spans: u64) -> bool {
+    pub(crate) fn announce(&self, spans: u64) -> bool {
         let state = lock(&self.state);
         self.account.accept(spans);
         let open = state.stop.is_none() && !state.finished;

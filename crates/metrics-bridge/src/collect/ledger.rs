@@ -8,6 +8,7 @@
 use std::sync::Mutex;
 
 use spanweave_core::ledger::{BackendLedger, DropCounters, DropReason, Ledger, PipelineCounts};
+use spanweave_core::propagation::malformed_headers;
 use spanweave_core::sync::lock;
 
 use crate::model::{Family, FamilyKind, Label, Point};
@@ -80,6 +81,7 @@ fn pipeline(ledger: &Ledger, counts: PipelineCounts, state: &LedgerState) -> Vec
         Family::new(names::PROCESSED, FamilyKind::Counter, by_outcome),
         one(names::CALLBACK_PANICS, FamilyKind::Counter, counts.callback_panics),
         one(names::ORPHAN_EVENTS, FamilyKind::Counter, counts.orphan_events),
+        one(names::MALFORMED_HEADERS, FamilyKind::Counter, malformed_headers()),
     ]
 }
 
