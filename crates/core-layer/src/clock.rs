@@ -13,10 +13,10 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 /// How long an anchor between monotonic and wall time serves.
 pub const ANCHOR_LIFE: Duration = Duration::from_secs(1);
 
-/// Monotonic nanoseconds; [`EPOCH`] at the first use in this process.
+/// Monotonic nanoseconds, from 30 days at the first use in this process.
 pub type MonotonicNanos = u64;
 
-/// Where monotonic time begins: 30 days in, so that the start of what has been under way for long
+/// Where monotonic time begins, so that the start of what has been under way for long
 /// can be told as well.
 const EPOCH: MonotonicNanos = 30 * 24 * 3600 * 1_000_000_000;
 

@@ -127,7 +127,7 @@
 //! | `grpc` | layers for tonic | |
 //! | `db` | spans for the queries of any driver (part of `sqlx`) | yes |
 //! | `tokio` | `spawn` and `JoinSetExt`, detached spans counted | |
-//! | `sqlx-pool` | the wrapper around an sqlx pool | |
+//! | `sqlx-pool` | the wrapper around an sqlx pool; like sqlx 0.9 it needs Rust 1.94 | |
 //! | `bridge` | [`Bridge::TracingOpenTelemetry`](Bridge), the `tracing-opentelemetry` layer as the capture | |
 #![forbid(unsafe_code)]
 

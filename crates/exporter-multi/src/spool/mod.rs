@@ -36,7 +36,7 @@ mod tests;
 
 use std::collections::VecDeque;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -59,6 +59,8 @@ use crate::lane::{Notice, Request};
 const CURSOR_INTERVAL: Duration = Duration::from_millis(200);
 /// How often limits are checked and dead instances are looked for.
 const SCAN_INTERVAL: Duration = Duration::from_millis(if cfg!(test) { 20 } else { 2000 });
+/// A directory that has been under way to its name for longer belongs to nobody.
+const UNBORN_AGE: Duration = Duration::from_secs(if cfg!(test) { 0 } else { 10 });
 /// How long after a failed write the next one is tried.
 const RETRY_INTERVAL: Duration = Duration::from_millis(if cfg!(test) { 20 } else { 1000 });
 /// Requests that were just written are kept for lanes that keep up, so that those share bytes
@@ -541,6 +543,22 @@ impl Spool {
         }
     }
 
+    /// Removes what a process has left that ended while it made its directory. Nothing was
+    /// accepted there.
+    fn remove_unborn(&self, dir: &Path, name: &str) {
+        // One without a lock may be about to be locked.
+        let begun = name.split('-').next().and_then(|time| u64::from_str_radix(time, 16).ok());
+        let age = begun.map_or(0, |begun| clock::unix_nanos().saturating_sub(begun));
+        let is_dead = match self.fs.try_lock(&dir.join(LOCK), false) {
+            Ok(lock) => lock.is_some(),
+            Err(_) => true,
+        };
+        if is_dead && Duration::from_nanos(age) > UNBORN_AGE {
+            drop(self.fs.remove(&dir.join(LOCK)));
+            drop(self.fs.remove_dir(dir));
+        }
+    }
+
     /// Takes over the instances of dead processes.
     fn adopt(&self, state: &mut State) {
         // Where the directory cannot be read there is nothing to take over.
@@ -548,6 +566,10 @@ impl Spool {
             let dir = self.root.join(&name);
             let own = state.own.iter().map(|own| &own.log.dir);
             let known = own.chain(state.leftovers.iter().map(|log| &log.dir)).any(|d| *d == dir);
+            if let Some(hidden) = name.strip_prefix('.').filter(|name| is_instance(name)) {
+                self.remove_unborn(&dir, hidden);
+                continue;
+            }
             if known || !is_instance(&name) {
                 continue;
             }

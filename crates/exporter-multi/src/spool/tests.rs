@@ -391,6 +391,23 @@ fn a_jump_of_the_wall_clock_makes_nothing_old() {
 }
 
 #[test]
+fn what_a_process_leaves_that_ends_while_it_starts_is_removed() {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, locked) in [(".0000000000000001-7", true), (".0000000000000002-7", false)] {
+        let dir = folder.path().join(name);
+        std::fs::create_dir(&dir).unwrap();
+        if locked {
+            std::fs::write(dir.join("lock"), "").unwrap();
+        }
+    }
+    std::fs::create_dir(folder.path().join(".mine")).unwrap();
+    drop(Bench::open(&Arc::default(), folder.path(), Options::default()));
+    let left: Vec<_> =
+        std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left, [".mine"]);
+}
+
+#[test]
 fn a_forked_child_begins_an_instance_of_its_own() {
     let folder = tempfile::tempdir().unwrap();
     let fs = Arc::default();
