@@ -283,6 +283,18 @@ impl StartingSpan<'_> {
 }
 
 /// A span that ends, as a [`SpanHook`] sees it: all that could be done at its start, and more.
+///
+/// ```
+/// use spanweave_core::{EndingSpan, SpanHook};
+///
+/// struct Milliseconds;
+///
+/// impl SpanHook for Milliseconds {
+///     fn on_ending(&self, span: &mut EndingSpan<'_>) {
+///         span.set_attribute("duration_ms", span.duration().as_millis() as i64);
+///     }
+/// }
+/// ```
 #[derive(Debug)]
 pub struct EndingSpan<'a>(StartingSpan<'a>);
 

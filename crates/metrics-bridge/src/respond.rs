@@ -27,7 +27,7 @@ pub(crate) fn by_path(
         "/metrics" => exposition(metrics, method, headers),
         "/healthz" => only_get(method).unwrap_or_else(|| {
             let json = HeaderValue::from_static("application/json");
-            response(StatusCode::OK, json, r#"{"status":"ok"}"#.into())
+            response(StatusCode::OK, json, metrics.health().into())
         }),
         _ => response(StatusCode::NOT_FOUND, plain(), "See /metrics.\n".into()),
     }

@@ -145,6 +145,11 @@ impl SpanMetrics {
         MetricsService::new(self.clone())
     }
 
+    /// Which backends are down, and since when, as `/healthz` says it.
+    pub(crate) fn health(&self) -> String {
+        self.ledger.health_json()
+    }
+
     /// The exposition: span metrics, the ledger, and all else that is in the registry. A foreign
     /// family whose name is taken already is left out and reported once.
     pub fn text(&self, format: Format) -> String {

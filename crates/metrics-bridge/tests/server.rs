@@ -74,11 +74,28 @@ fn a_client_that_takes_gzip_gets_it() {
 }
 
 #[test]
+fn health_says_which_backend_is_down_and_since_when() {
+    let ledger = Arc::new(spanweave_core::ledger::Ledger::new());
+    let (up, down) = (ledger.open("up", "file"), ledger.open("down", "file"));
+    up.deliver(1);
+    down.fail("refused");
+    let metrics = SpanMetrics::new(Metrics::default(), "shop", Arc::default(), ledger);
+    let server = MetricsServer::start("127.0.0.1:0", metrics).unwrap();
+    let (head, body) = ask(server.address(), "GET", "/healthz", "");
+    assert!(head.starts_with("http/1.1 200"), "a process that runs is alive: {head}");
+    let body = String::from_utf8(body).unwrap();
+    let begin =
+        r#"{"status":"degraded","backends":[{"name":"up","up":true,"down_since_unix":null},"#;
+    assert!(body.starts_with(begin), "{body}");
+    assert!(body.contains(r#"{"name":"down","up":false,"down_since_unix":1"#), "{body}");
+}
+
+#[test]
 fn health_is_small_json_and_everything_else_is_refused() {
     let server = server();
     let (head, body) = ask(server.address(), "GET", "/healthz", "");
     assert!(head.contains("content-type: application/json"), "{head}");
-    assert_eq!(body, br#"{"status":"ok"}"#);
+    assert_eq!(body, br#"{"status":"ok","backends":[]}"#);
     assert!(ask(server.address(), "GET", "/", "").0.starts_with("http/1.1 404"));
     let (head, _) = ask(server.address(), "POST", "/metrics", "content-length: 0\r\n");
     assert!(head.starts_with("http/1.1 405") && head.contains("allow: get, head"), "{head}");

@@ -86,7 +86,7 @@ async fn run(args: RunArgs) -> Result<ExitCode, BoxError> {
     if run.args.json {
         print(&findings.json());
     }
-    let failed = run.trouble || findings.tally.unexpected > 0;
+    let failed = run.trouble || findings.checks().iter().any(|(holds, _)| !holds);
     Ok(if interrupt.has_come() && !held {
         ExitCode::from(interrupt::EXIT_STATUS)
     } else if failed {
@@ -94,6 +94,13 @@ async fn run(args: RunArgs) -> Result<ExitCode, BoxError> {
     } else {
         ExitCode::SUCCESS
     })
+}
+
+/// Whether the environment, which the services inherit, keeps spans from the collector.
+fn is_thinned() -> bool {
+    ["OTEL_TRACES_SAMPLER", "SPANWEAVE_FILTER", "OTEL_SDK_DISABLED"]
+        .into_iter()
+        .any(|name| std::env::var_os(name).is_some_and(|value| !value.is_empty()))
 }
 
 /// The folder, made and without the files of an earlier run.
@@ -329,6 +336,7 @@ impl Run {
             files: files.map(|path| path.display().to_string()).collect(),
             out: self.out.display().to_string(),
             metrics: self.metrics(),
+            thinned: is_thinned(),
             counted: scrapes.iter().map(|scrape| scrape.map(|scrape| scrape.spans)).sum(),
         }
     }

@@ -27,6 +27,8 @@ pub(crate) struct Findings {
     pub(crate) metrics: BTreeMap<String, String>,
     /// Spans that `/metrics` of all services counted; `None` if one could not be asked.
     pub(crate) counted: Option<u64>,
+    /// The environment has a sampler or filter, or turns telemetry off.
+    pub(crate) thinned: bool,
 }
 
 impl Findings {
@@ -38,6 +40,33 @@ impl Findings {
     fn broken(&self) -> usize {
         let whole = |trace: &&Trace| trace.roots().len() == 1 && trace.orphans().is_empty();
         self.traces.len() - self.traces.iter().filter(whole).count()
+    }
+
+    /// What must hold after a run, and whether it does. Counts of spans and traces are left out
+    /// where a sampler or filter keeps spans from the collector on purpose.
+    pub(crate) fn checks(&self) -> Vec<(bool, String)> {
+        let mut checks = Vec::new();
+        if !self.thinned {
+            let (spans, traces) = (self.spans() as u64, self.traces.len() as u64);
+            checks.push(match self.counted {
+                Some(counted) => (
+                    counted == spans,
+                    format!("exact metrics: {counted} spans counted, {spans} received"),
+                ),
+                None => (false, "exact metrics: a service could not be asked".to_owned()),
+            });
+            let requests = self.tally.requests();
+            checks
+                .push((traces == requests, format!("one trace a request: {traces} of {requests}")));
+            let broken = self.broken();
+            checks.push((
+                broken == 0,
+                format!("whole traces: {broken} without one root or with missing spans"),
+            ));
+        }
+        let unexpected = self.tally.unexpected;
+        checks.push((unexpected == 0, format!("expected answers: {unexpected} others")));
+        checks
     }
 
     /// As text of several lines.
@@ -165,6 +194,7 @@ mod tests {
             out: "out".to_owned(),
             metrics: BTreeMap::from([("users".to_owned(), "http://m".to_owned())]),
             counted: Some(3),
+            thinned: false,
         }
     }
 

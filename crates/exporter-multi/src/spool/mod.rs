@@ -573,8 +573,16 @@ impl Spool {
             if known || !is_instance(&name) {
                 continue;
             }
-            // `None`: it lives. An error: somebody is removing it.
-            let Ok(Some(lock)) = self.fs.try_lock(&dir.join(LOCK), false) else { continue };
+            let lock = match self.fs.try_lock(&dir.join(LOCK), false) {
+                Ok(Some(lock)) => lock,
+                // It lives.
+                Ok(None) => continue,
+                Err(_) => {
+                    // Somebody is removing it, or ended over that: then it is empty.
+                    drop(self.fs.remove_dir(&dir));
+                    continue;
+                }
+            };
             let id = state.next_log;
             if let Ok(log) = Log::adopt(&*self.fs, id, dir, lock, &self.members) {
                 state.next_log += 1;

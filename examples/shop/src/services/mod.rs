@@ -80,7 +80,9 @@ async fn serve(service: Service) -> Result<(), BoxError> {
         Service::Gateway => gateway::app(&config)?,
     };
     let server = Server::start(app).await?;
-    let metrics = telemetry.metrics_address().ok_or("/metrics is not served")?;
+    let metrics = telemetry
+        .metrics_address()
+        .ok_or("/metrics is not served: OTEL_SDK_DISABLED turns off what the shop shows")?;
     tell(Report::Ready { address: server.address, metrics }).await?;
     tracing::info!(address = %server.address, %metrics, "ready");
 
