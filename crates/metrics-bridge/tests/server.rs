@@ -60,7 +60,8 @@ fn head_has_the_length_and_no_body() {
     let (head, body) = ask(server.address(), "HEAD", "/metrics", "");
     assert!(head.starts_with("http/1.1 200 ok") && body.is_empty(), "{head}");
     let (_, full) = ask(server.address(), "GET", "/metrics", "");
-    assert_eq!(length(&head), full.len());
+    // Figures of the process have changed in between, so some digits come and go.
+    assert!(length(&head).abs_diff(full.len()) < 100, "{head}");
 }
 
 #[test]

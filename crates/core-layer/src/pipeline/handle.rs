@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use opentelemetry_sdk::trace::SdkTracerProvider;
 
@@ -10,6 +11,10 @@ use crate::capture::Capture;
 use crate::clock::Deadline;
 use crate::ledger::{BackendReport, FlushReport, Ledger, ShutdownReport};
 use crate::sync::lock;
+
+/// How much longer than its deadline a further shutdown waits for the first one's report: with the
+/// same deadline, the first one needs a moment to count what is left.
+const GRACE: Duration = Duration::from_millis(150);
 
 /// A running pipeline. Clones are handles to the same one; dropping them does not stop it.
 #[derive(Clone)]
@@ -69,7 +74,7 @@ impl Pipeline {
 
     /// Decides on what is undecided, delivers what can be delivered by the deadline, counts the
     /// rest as dropped, and stops the pipeline. Further calls, from any thread, get the report of
-    /// the first one; while that is still under way at their own deadline, the state of then.
+    /// the first one; while that is still under way well past their own deadline, the state of then.
     pub fn shutdown(&self, deadline: Deadline) -> ShutdownReport {
         let core = &self.inner.core;
         let state = lock(&self.inner.stop);
@@ -77,7 +82,7 @@ impl Pipeline {
         let mut state = self
             .inner
             .stopped
-            .wait_timeout_while(state, deadline.remaining(), under_way)
+            .wait_timeout_while(state, deadline.remaining() + GRACE, under_way)
             .unwrap_or_else(PoisonError::into_inner)
             .0;
         match &*state {
