@@ -68,13 +68,17 @@ async fn run(args: RunArgs) -> Result<ExitCode, BoxError> {
     let outcome = run.requests(&mut interrupt).await?;
     let scrapes = run.settle().await;
 
-    let mut held = false;
+    // Others may send requests during a hold, so what must hold is looked at before it.
+    let holds = |findings: &Findings| findings.checks().iter().all(|(holds, _)| *holds);
+    let mut before_hold = None;
     if run.args.hold && !run.trouble && !interrupt.has_come() {
-        held = true;
         let ledgers = run.flush().await;
-        print(&run.findings(&outcome, &scrapes, ledgers).text());
+        let findings = run.findings(&outcome, &scrapes, ledgers);
+        print(&findings.text());
+        before_hold = Some(holds(&findings));
         run.hold(&mut interrupt).await;
     }
+    let held = before_hold.is_some();
     let scrapes = if held { run.settle().await } else { scrapes };
     let metrics = run.metrics();
     let ledgers = run.stop().await;
@@ -86,7 +90,7 @@ async fn run(args: RunArgs) -> Result<ExitCode, BoxError> {
     if run.args.json {
         print(&findings.json());
     }
-    let failed = run.trouble || findings.checks().iter().any(|(holds, _)| !holds);
+    let failed = run.trouble || !before_hold.unwrap_or_else(|| holds(&findings));
     Ok(if interrupt.has_come() && !held {
         ExitCode::from(interrupt::EXIT_STATUS)
     } else if failed {
