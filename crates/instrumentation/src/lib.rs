@@ -38,6 +38,9 @@
 ))]
 mod peer;
 
+#[cfg(any(feature = "http-server", feature = "grpc"))]
+mod caller;
+
 #[cfg(any(feature = "http-server", feature = "http-client", feature = "reqwest"))]
 pub mod http;
 

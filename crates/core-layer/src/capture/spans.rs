@@ -132,12 +132,9 @@ impl Capture {
         }
     }
 
-    /// A span of the SDK, which can be seen only when it has ended.
-    pub(crate) fn begin_finished(self: &Arc<Self>, record: &mut SpanRecord) {
-        self.begin(record);
-    }
-
-    fn begin(self: &Arc<Self>, record: &mut SpanRecord) {
+    /// Counts and shows a span that is over when it is first seen: one of the SDK, or one that an
+    /// event has told of.
+    pub(crate) fn begin(self: &Arc<Self>, record: &mut SpanRecord) {
         let recording = record.head.recording;
         self.core.started(record, recording);
         let counted = self.local(|local| bump(&local.outbox.counts.started)).is_some();

@@ -14,7 +14,7 @@ use super::core::Core;
 use crate::clock::{self, MonotonicNanos};
 use crate::ledger::DropReason;
 use crate::sampling::{Decided, TailBuffer, TailSpan, without_threshold};
-use crate::span::{Chunk, Extras, MaskedBatch, MaskedSpan, RawSpan, StatusCode};
+use crate::span::{Chunk, Extras, MaskedBatch, MaskedSpan, RawSpan, SpanRecord, StatusCode};
 
 /// Between two sweeps while spans come in.
 const BUSY_SWEEP: Duration = Duration::from_millis(5);
@@ -290,7 +290,7 @@ impl TailSpan for MaskedSpan {
     }
 
     fn is_local_root(&self) -> bool {
-        self.head.local_root == self.head.span_id
+        SpanRecord::is_local_root(self)
     }
 
     fn head_sampled(&self) -> bool {
@@ -302,10 +302,10 @@ impl TailSpan for MaskedSpan {
     }
 
     fn duration_nanos(&self) -> u64 {
-        self.head.timing.end.saturating_sub(self.head.timing.start)
+        SpanRecord::duration_nanos(self)
     }
 
     fn name(&self) -> &str {
-        crate::span::SpanRecord::name(self)
+        SpanRecord::name(self)
     }
 }

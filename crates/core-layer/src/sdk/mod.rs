@@ -175,7 +175,7 @@ impl Capture {
             record.head.timing.start = clock::unix_nanos();
             record.head.timing.end = record.head.timing.end.max(record.head.timing.start);
         }
-        self.begin_finished(&mut record);
+        self.begin(&mut record);
         self.finish(record);
     }
 }

@@ -185,16 +185,7 @@ impl MaskedBatch {
         let extras = Extras::none();
         let spans = spans
             .into_iter()
-            .map(|data| {
-                let mut raw = RawSpan::default();
-                let root = if data.parent_span_id == SpanId::INVALID || data.parent_span_is_remote {
-                    data.span_context.span_id()
-                } else {
-                    SpanId::INVALID
-                };
-                raw.fill_from_sdk(data, root);
-                MaskedSpan::new(raw, masker, extras)
-            })
+            .map(|data| MaskedSpan::new(stand_alone(data), masker, extras))
             .collect();
         Self::new(spans, resource, Weak::new())
     }
@@ -203,12 +194,17 @@ impl MaskedBatch {
 /// Shows a span of the OpenTelemetry SDK to `look` as an observer would see it, for span metrics
 /// that are used under the stock SDK.
 pub fn observe_sdk_span<T>(data: SpanData, look: impl FnOnce(&crate::SpanEnd<'_>) -> T) -> T {
-    let mut raw = RawSpan::default();
+    look(&crate::SpanEnd::new(&stand_alone(data)))
+}
+
+/// A span of the stock SDK. Only of a root is it known what the local root is.
+fn stand_alone(data: SpanData) -> RawSpan {
     let root = if data.parent_span_id == SpanId::INVALID || data.parent_span_is_remote {
         data.span_context.span_id()
     } else {
         SpanId::INVALID
     };
+    let mut raw = RawSpan::default();
     raw.fill_from_sdk(data, root);
-    look(&crate::SpanEnd::new(&raw))
+    raw
 }

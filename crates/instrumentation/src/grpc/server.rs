@@ -7,15 +7,14 @@ use http::uri::Authority;
 use http::{Request, Response};
 use http_body::Body;
 use opentelemetry::baggage::BaggageExt;
-use opentelemetry::trace::TraceContextExt;
-use spanweave_core::{SpanExt, propagation};
+use spanweave_core::propagation;
 use tower_layer::Layer;
 use tower_service::Service;
 use tracing::field::Empty;
 
 use super::body::{CallBody, CallFuture, End, counted};
 use super::call::{Call, Side, inside};
-use crate::peer;
+use crate::{caller, peer};
 
 /// A tower layer that gives every call a server span; see the [module](super). It goes into
 /// `tonic::transport::Server::layer`.
@@ -105,15 +104,10 @@ fn span<B>(request: &Request<B>, parent: &opentelemetry::Context) -> (tracing::S
             )
         };
     }
-    let caller = parent.span().span_context().clone();
-    let has_decided = propagation::decision_without_ids(parent).is_some();
-    if (caller.is_valid() && caller.is_remote()) || has_decided {
-        let span = server_span!(parent: None,);
-        let carries = span.set_parent(parent.clone()).is_ok();
-        (span, carries)
-    } else {
-        (server_span!(), true)
-    }
+    caller::under(
+        parent,
+        |is_root| if is_root { server_span!(parent: None,) } else { server_span!() },
+    )
 }
 
 /// `package.Service/Method`.

@@ -6,17 +6,14 @@ use http::header::{HOST, USER_AGENT};
 use http::uri::Authority;
 use http::{Extensions, Request, Version};
 use opentelemetry::Context;
-use opentelemetry::trace::TraceContextExt;
-use spanweave_core::{SpanExt, propagation};
 use tracing::Span;
 use tracing::field::Empty;
 
 use super::layer::Settings;
+use crate::caller;
 use crate::http::redact;
 
-/// The span of a request, under the caller's span where `parent` holds one (or the caller's
-/// decision); and whether it carries
-/// the caller's trace on, which a span that no layer of ours sees does not.
+/// The span of a request, and whether it carries the caller's trace on: see [`caller::under`].
 pub(super) fn span<B>(
     request: &Request<B>,
     settings: &Settings,
@@ -68,15 +65,10 @@ pub(super) fn span<B>(
             )
         };
     }
-    let caller = parent.span().span_context().clone();
-    let has_decided = propagation::decision_without_ids(parent).is_some();
-    if (caller.is_valid() && caller.is_remote()) || has_decided {
-        let span = server_span!(parent: None,);
-        let carries = span.set_parent(parent.clone()).is_ok();
-        (span, carries)
-    } else {
-        (server_span!(), true)
-    }
+    caller::under(
+        parent,
+        |is_root| if is_root { server_span!(parent: None,) } else { server_span!() },
+    )
 }
 
 #[cfg(feature = "axum")]
